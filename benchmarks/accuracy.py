@@ -1,0 +1,75 @@
+"""Meta-train and test one config, and write down what it reached.
+
+    python benchmarks/accuracy.py configs/omniglot_umtra.yaml --name umtra [--KEY VALUE ...]
+
+Everything after the name goes to `python -m metalit fit` and `test`. Prints a row and writes
+`benchmarks/results/NAME.json`: accuracy with its 95 % confidence interval over test episodes, the
+command, commit, seed, steps, seconds and hardware.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def commit() -> str:
+    """Return the commit, with a mark where the working tree differs from it."""
+    return subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config")
+    parser.add_argument("--name", required=True)
+    options, rest = parser.parse_known_args()
+
+    at = commit()
+    import torch
+
+    from metalit.main import main as metalit
+
+    arguments = ["--config", options.config, *rest]
+    # Lightning reads sys.argv beside the arguments given to it
+    sys.argv = [sys.argv[0]]
+    begin = time.perf_counter()
+    fit = metalit(["fit", *arguments])
+    fitted = time.perf_counter()
+    steps = fit.trainer.global_step
+    best = fit.trainer.checkpoint_callback.best_model_path
+    test = metalit(["test", *arguments, "--ckpt_path", best])
+    ended = time.perf_counter()
+
+    scores = {key: float(value) for key, value in test.trainer.callback_metrics.items()}
+    data = test.datamodule
+    result = {
+        "name": options.name,
+        "command": f"python benchmarks/accuracy.py {options.config} --name {options.name} "
+        + " ".join(part.replace(os.environ.get("METALIT_DATA", "\0"), "$METALIT_DATA") for part in rest),
+        "commit": at,
+        "seed": fit.config.fit.seed_everything,
+        "steps": steps,
+        "meta_batch_size": data.meta_batch_size,
+        "seconds_fit": round(fitted - begin, 1),
+        "seconds_test": round(ended - fitted, 1),
+        "test_episodes": data.test_episodes,
+        "scores": scores,
+        "hardware": f"{platform.machine()}, {torch.get_num_threads()} thread(s) of {os.cpu_count()} cores",
+        "torch": torch.__version__,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{options.name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

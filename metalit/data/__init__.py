@@ -1,0 +1,7 @@
+"""Episodic data: episodes by number, and the data module that yields them in meta-batches."""
+
+from .datamodule import EpisodeDataModule
+from .episode_dataset import EpisodeDataset, MetaBatch, episode_seeds
+from .sampler import MetaBatchSampler
+
+__all__ = ["EpisodeDataModule", "EpisodeDataset", "MetaBatch", "MetaBatchSampler", "episode_seeds"]

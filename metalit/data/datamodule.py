@@ -1,0 +1,149 @@
+"""The Lightning data module that yields meta-batches of episodes."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
+
+from ..episodes import Episode
+from ..tasks import TaskDistribution
+from .episode_dataset import EpisodeDataset, MetaBatch
+from .sampler import MetaBatchSampler
+
+
+class EpisodeDataModule(LightningDataModule):
+    """Yields meta-batches of episodes, drawn by number from distributions over tasks.
+
+    Episode i of a stage depends on `(seed, stage, i)` alone: not on workers, ranks, restarts or
+    on what was drawn before. Training goes on counting where a checkpoint left off; validation and
+    test see the same episodes each time, so that two models are compared on equal tasks.
+
+    Args:
+        dataset: Makes the data of a split: called with "train", "val" and "test". None for tasks
+            that need no data (blobs, sinusoids).
+        tasks: Tasks to train on.
+        val_tasks: Tasks to validate on, fitted to the "val" split; like `tasks` if None.
+        test_tasks: Tasks to test on, fitted to the "test" split; like `val_tasks` if None.
+        meta_batch_size: Episodes of one outer step, over all processes.
+        episodes_per_epoch: Training episodes between two validations, over all processes.
+        val_episodes: Validation episodes, over all processes.
+        test_episodes: Test episodes, over all processes; the field reports 600 or more.
+        num_workers: Worker processes of each loader; 0 builds episodes in the main process.
+        seed: Seed of all episodes.
+
+    Raises:
+        ValueError: If the data hold NaN or infinity, or the tasks do not fit the data.
+
+    Example:
+        >>> from metalit.tasks import SinusoidTasks
+        >>> data = EpisodeDataModule(tasks=SinusoidTasks(shot=5), meta_batch_size=2)
+        >>> data.setup("fit")
+        >>> next(iter(data.train_dataloader())).episodes.support.x.shape
+        torch.Size([2, 5, 1])
+    """
+
+    def __init__(
+        self,
+        tasks: TaskDistribution,
+        dataset: Callable[[str], Dataset[Any]] | None = None,
+        val_tasks: TaskDistribution | None = None,
+        test_tasks: TaskDistribution | None = None,
+        meta_batch_size: int = 4,
+        episodes_per_epoch: int = 1000,
+        val_episodes: int = 200,
+        test_episodes: int = 600,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.tasks = tasks
+        self.val_tasks = val_tasks
+        self.test_tasks = test_tasks
+        self.meta_batch_size = meta_batch_size
+        self.episodes_per_epoch = episodes_per_epoch
+        self.val_episodes = val_episodes
+        self.test_episodes = test_episodes
+        self.num_workers = num_workers
+        self.seed = seed
+        self._fitted: dict[str, TaskDistribution] = {}
+
+    def setup(self, stage: str) -> None:
+        """Fit the tasks of the stages that `stage` needs, once a process."""
+        val_tasks = self.val_tasks or self.tasks
+        wanted = {"train": self.tasks, "val": val_tasks, "test": self.test_tasks or val_tasks}
+        splits = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+        for split in splits.get(stage, ()):
+            if split not in self._fitted:
+                self._fitted[split] = self._fit(deepcopy(wanted[split]), split)
+
+    def train_dataloader(self) -> DataLoader[tuple[Episode, int]]:
+        """Return the loader of training episodes, from the meta-batch that is next."""
+        return self._loader("train", self.episodes_per_epoch, self._batches_done, limit=False)
+
+    def val_dataloader(self) -> DataLoader[tuple[Episode, int]]:
+        """Return the loader of validation episodes, the same each time."""
+        return self._loader("val", self.val_episodes)
+
+    def test_dataloader(self) -> DataLoader[tuple[Episode, int]]:
+        """Return the loader of test episodes, the same each time."""
+        return self._loader("test", self.test_episodes)
+
+    def on_after_batch_transfer(self, batch: MetaBatch, dataloader_idx: int) -> Episode:
+        """Transform the episodes on the device, each with a generator of its own."""
+        generators = [torch.Generator().manual_seed(seed) for seed in batch.seeds]
+        return self._fitted[batch.stage].transform(batch.episodes, generators)
+
+    def _fit(self, tasks: TaskDistribution, split: str) -> TaskDistribution:
+        if self.dataset is None:
+            return tasks
+        x, y = _tensors(self.dataset(split))
+        if x.is_floating_point():
+            wrong = (~torch.isfinite(x.flatten(1)).all(dim=1)).nonzero().flatten()
+            if len(wrong):
+                raise ValueError(
+                    f"{len(wrong)} of {len(x)} samples of split {split!r} hold NaN or infinity "
+                    f"(first: sample {int(wrong[0])}): impute or drop them."
+                )
+        return tasks.fit(x, y)
+
+    def _loader(
+        self,
+        stage: str,
+        episodes: int,
+        start: Callable[[], int] = lambda: 0,
+        limit: bool = True,
+    ) -> DataLoader[tuple[Episode, int]]:
+        rank, world_size = (
+            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        )
+        dataset = EpisodeDataset(self._fitted[stage], self.seed, stage, episodes)
+        return DataLoader(
+            dataset,
+            batch_sampler=MetaBatchSampler(
+                episodes, self.meta_batch_size, rank, world_size, start, limit
+            ),
+            num_workers=self.num_workers,
+            collate_fn=dataset.collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def _batches_done(self) -> int:
+        # total.processed, not a counter of ours: it is restored before iter() is called on resume,
+        # and it is already up to date when ModelCheckpoint saves in on_train_batch_end
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed if self.trainer else 0
+
+
+def _tensors(dataset: Dataset[Any]) -> tuple[Tensor, Tensor | None]:
+    """Return all inputs and, where there are any, all labels of a map-style data set."""
+    if isinstance(dataset, TensorDataset):
+        tensors: tuple[Tensor, ...] = dataset.tensors
+    else:
+        items = default_collate([dataset[index] for index in range(len(dataset))])  # type: ignore[arg-type]
+        tensors = (items,) if isinstance(items, Tensor) else tuple(items)
+    return tensors[0], tensors[1] if len(tensors) > 1 else None

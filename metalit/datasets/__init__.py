@@ -1,0 +1,8 @@
+"""Data sets: the splits "train", "val" and "test" of labelled or unlabelled examples, in memory."""
+
+from .arrays import Arrays, read_table
+from .digits import Digits
+from .images import ImageFolder, read_images
+from .omniglot import Omniglot
+
+__all__ = ["Arrays", "Digits", "ImageFolder", "Omniglot", "read_images", "read_table"]

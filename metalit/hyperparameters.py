@@ -1,0 +1,76 @@
+"""Objects written as class paths and arguments, and built again: what a checkpoint knows."""
+
+import inspect
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+from sklearn.base import BaseEstimator
+
+Description = Any  # JSON primitives: None, bool, int, float, str, list and dict of these
+
+
+class UndescribableError(TypeError):
+    """Raised where an object cannot be written as a class path and arguments."""
+
+
+def describe(value: object) -> Description:
+    """Write an object as JSON primitives, in the form of a YAML config.
+
+    Objects become `{"class_path": …, "init_args": …}`; their arguments are read back from
+    attributes of the same names, scikit-learn's convention, which all of metalit follows.
+
+    Raises:
+        UndescribableError: If an object does not keep an argument under its name, or is a lambda.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, partial):
+        return {"class_path": _path(value.func), "init_args": describe(value.keywords)}
+    if inspect.isclass(value) or inspect.isfunction(value):
+        return {"class_path": _path(value)}
+    if isinstance(value, BaseEstimator):
+        return {"class_path": _path(type(value)), "init_args": describe(value.get_params(deep=False))}
+    return {"class_path": _path(type(value)), "init_args": describe_arguments(value)}
+
+
+def describe_arguments(value: object) -> dict[str, Description]:
+    """Write the arguments of an object's `__init__` as JSON primitives."""
+    arguments = {}
+    for name, parameter in inspect.signature(type(value)).parameters.items():
+        if hasattr(value, name):
+            arguments[name] = describe(getattr(value, name))
+        elif parameter.default is parameter.empty or not _path(type(value)).startswith("torch."):
+            raise UndescribableError(f"{_path(type(value))} does not keep its argument {name!r}.")
+    return arguments
+
+
+def build_arguments(target: type, arguments: dict[str, Description]) -> dict[str, Any]:
+    """Build the arguments of a class from their description, checked against its annotations.
+
+    Raises:
+        ValueError: If the description does not fit the class.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(target, "target", skip=set(_names(target)) - set(arguments))
+    try:
+        config = parser.parse_object({"target": arguments}, defaults=False)
+    except ArgumentError as error:
+        raise ValueError(f"cannot build {target.__name__}: {error}") from error
+    return {**parser.instantiate_classes(config).target}
+
+
+def _names(target: type) -> list[str]:
+    return list(inspect.signature(target).parameters)
+
+
+def _path(target: Any) -> str:  # noqa: ANN401
+    name: str = target.__qualname__
+    if "<" in name or "." in name:
+        raise UndescribableError(f"{name} cannot be imported by its name.")
+    return f"{target.__module__}.{name}"

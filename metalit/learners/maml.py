@@ -1,0 +1,124 @@
+"""Model-agnostic meta-learning."""
+
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..episodes import Samples
+from ..inner_loops import InnerLoop, Params
+from .base import Learner
+
+
+class MAML(Learner):
+    """Learns initial weights from which a few gradient steps solve a new task (Finn et al., 2017).
+
+    The inner loop adapts the network to the support set; the query loss is taken after it, and its
+    gradient flows back through the adaptation into the initial weights. With `adapt="head.*"` only
+    the head is adapted, which is ANIL (Raghu et al., 2020). With an unsupervised `inner_loss` the
+    support labels are not needed, and the network learns to cluster or to detect in a few steps.
+
+    Batch norm always uses the statistics of the set it is applied to (the transductive setting of
+    the paper's code), so a query set is judged as a whole.
+
+    Args:
+        network: Maps x of shape `(N, *features)` to outputs of shape `(N, K)`. Batch norm must
+            not keep running statistics.
+        inner_loop: Adapts the parameters, for example `GradientDescent`.
+        inner_loss: Loss of the support set, called as `(outputs, y)`.
+        adapt: Pattern of the names of the parameters that the inner loop may change, in the form
+            of `fnmatch`; the others are trained by the outer loop alone.
+
+    Raises:
+        ValueError: If `adapt` matches no parameter, or a batch norm keeps running statistics.
+
+    Example:
+        >>> from metalit.inner_loops import GradientDescent
+        >>> maml = MAML(nn.Linear(2, 3), GradientDescent(lr=0.1), nn.CrossEntropyLoss())
+        >>> support = Samples(torch.randn(6, 2), torch.tensor([0, 0, 1, 1, 2, 2]))
+        >>> maml(support, torch.randn(4, 2)).shape
+        torch.Size([4, 3])
+
+    References:
+        Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks,
+        https://arxiv.org/abs/1703.03400
+        Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness of MAML,
+        https://arxiv.org/abs/1909.09157
+    """
+
+    def __init__(
+        self, network: nn.Module, inner_loop: InnerLoop, inner_loss: nn.Module, adapt: str = "*"
+    ) -> None:
+        super().__init__()
+        _refuse_running_statistics(network)
+        names = [name for name, _ in network.named_parameters()]
+        if not any(fnmatchcase(name, adapt) for name in names):
+            raise ValueError(
+                f"adapt={adapt!r} matches no parameter of {type(network).__name__}: "
+                f"choose a pattern that matches some of {', '.join(names)}."
+            )
+        self.network = network
+        self.inner_loop = inner_loop
+        self.inner_loss = inner_loss
+        self.adapt = adapt
+
+    def forward(self, support: Samples, query: Tensor) -> Tensor:
+        """Adapt to the support set, then answer for the query inputs."""
+
+        def support_loss(params: Params) -> Tensor:
+            loss: Tensor = self.inner_loss(
+                functional_call(self.network, params, support.x), support.y
+            )
+            return loss
+
+        fast = self.inner_loop(support_loss, self.initial_parameters())  # inner loop
+        outputs: Tensor = functional_call(self.network, fast, query)
+        return outputs  # the outer gradient flows back through `fast`
+
+    def initial_parameters(self) -> Params:
+        """Return the meta-learned parameters that the inner loop adapts, by name."""
+        parameters = self.network.named_parameters()
+        return {name: value for name, value in parameters if fnmatchcase(name, self.adapt)}
+
+    @torch.no_grad()
+    def check(self, support: Samples) -> None:
+        """Refuse an episode whose labels do not fit the outputs or the inner loss."""
+        outputs = self.network(support.x)
+        network, loss = type(self.network).__name__, type(self.inner_loss).__name__
+        if outputs.ndim != 2 or len(outputs) != len(support.x):
+            raise ValueError(
+                f"{network} returns shape {tuple(outputs.shape)} for {len(support.x)} samples but "
+                f"({len(support.x)}, K) is needed: flatten its output."
+            )
+        if support.y.is_floating_point() and outputs.shape != support.y.shape:
+            raise ValueError(
+                f"{network} returns {outputs.shape[1]} outputs but the targets of the episode "
+                f"have shape {tuple(support.y.shape)}: make them equal."
+            )
+        way = 0 if support.y.is_floating_point() else int(support.y.max()) + 1
+        if 1 < outputs.shape[1] < way:  # a single output is a score, not a class
+            raise ValueError(
+                f"{network} returns {outputs.shape[1]} outputs but the episode has way={way}: "
+                "give the network as many outputs as the tasks have classes."
+            )
+        try:
+            self.inner_loss(outputs, support.y)
+        except (IndexError, RuntimeError, ValueError) as error:
+            unlabelled = not support.y.is_floating_point() and bool((support.y < 0).any())
+            reason = "labels of -1 (no label)" if unlabelled else str(error).splitlines()[0]
+            raise ValueError(
+                f"inner_loss {loss} cannot score outputs of shape {tuple(outputs.shape)} against "
+                f"this support set: {reason}; use a loss that fits the tasks."
+            ) from error
+
+
+def _refuse_running_statistics(network: nn.Module) -> None:
+    """Raise if a norm would update buffers in place, which `torch.func.grad` cannot follow."""
+    for name, module in network.named_modules():
+        if getattr(module, "running_mean", None) is not None:
+            raise ValueError(
+                f"{name or 'the network'} ({type(module).__name__}) keeps running statistics, which "
+                "cannot be adapted per task: set track_running_stats=False, or call "
+                "torch.func.replace_all_batch_norm_modules_(network)."
+            )

@@ -1,0 +1,200 @@
+"""The outer loop: a LightningModule that meta-trains any learner."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from lightning import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from .episodes import Episode, Samples
+from .hyperparameters import UndescribableError, build_arguments, describe
+from .learners import Learner
+from .metrics import EpisodeMetric, MeanConfidence
+
+
+class MetaLearner(LightningModule):
+    """Trains what a learner can learn across tasks: the outer loop of meta-learning.
+
+    Each step takes a meta-batch of B episodes, lets the learner answer every episode's query set
+    from its support set, and minimises the mean query loss over all parameters of the learner.
+
+    Logs `train/loss`, `val/loss`, `test/loss`, the metric under its name, such as `val/accuracy`,
+    and for validation and test the half width of its 95 % confidence interval over episodes, such
+    as `val/accuracy_ci95`.
+
+    Args:
+        learner: Answers one episode; its parameters are what the outer loop trains.
+        loss: Outer loss of one episode, called as `(query outputs, query.y)`.
+        metric: Scores every episode.
+        optimizer: Makes the outer optimizer from the parameters.
+        lr_scheduler: Makes a schedule from the optimizer; it advances after every outer step.
+        seed: Seed of what is random inside the model, such as dropout. It is set anew before every
+            step from `(seed, step, rank)`, so that a resumed run repeats it exactly.
+
+    Example:
+        >>> from metalit.inner_loops import GradientDescent
+        >>> from metalit.learners import MAML
+        >>> from metalit.metrics import Accuracy
+        >>> maml = MAML(nn.Linear(2, 3), GradientDescent(lr=0.1), nn.CrossEntropyLoss())
+        >>> model = MetaLearner(maml, nn.CrossEntropyLoss(), Accuracy())
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        loss: nn.Module,
+        metric: EpisodeMetric,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.learner = learner
+        self.loss = loss
+        self.metric = metric
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.seed = seed
+        self.scores = nn.ModuleDict({stage: MeanConfidence() for stage in ("val", "test")})
+
+    def forward(self, episodes: Episode) -> Tensor:
+        """Answer the query sets of a meta-batch.
+
+        Args:
+            episodes: A meta-batch of B episodes.
+
+        Returns:
+            Query outputs of shape `(B, Q, K)`.
+        """
+        (x, y), query = episodes.support, episodes.query.x
+        answers = [self.learner(Samples(x[b], y[b]), query[b]) for b in range(len(x))]
+        return torch.stack(answers)
+
+    def training_step(self, episodes: Episode, batch_idx: int) -> Tensor:
+        """Return the mean query loss of a meta-batch."""
+        return self._step(episodes, "train", batch_idx)
+
+    def validation_step(self, episodes: Episode, batch_idx: int) -> Tensor:
+        """Score a meta-batch of validation episodes."""
+        return self._step(episodes, "val", batch_idx)
+
+    def test_step(self, episodes: Episode, batch_idx: int) -> Tensor:
+        """Score a meta-batch of test episodes."""
+        return self._step(episodes, "test", batch_idx)
+
+    def predict_step(self, episodes: Episode, batch_idx: int) -> Tensor:
+        """Return the query outputs of a meta-batch, of shape `(B, Q, K)`."""
+        with torch.inference_mode(False), torch.no_grad():
+            episodes = _normal_tensors(episodes)
+            self.learner.check(_first(episodes))
+            return self(episodes)
+
+    def on_train_batch_start(self, batch: Episode, batch_idx: int) -> None:
+        """Seed what is random inside the model from `(seed, step, rank)`."""
+        step = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        sequence = np.random.SeedSequence([self.seed, step, self.global_rank])
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log mean and confidence interval over all validation episodes."""
+        self._log_score("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log mean and confidence interval over all test episodes."""
+        self._log_score("test")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Make the outer optimizer and its schedule."""
+        optimizer = self.optimizer(self.parameters())
+        if self.lr_scheduler is None:
+            return optimizer
+        scheduler = {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[typeddict-item]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write down how this object was made, as JSON primitives."""
+        checkpoint["hyper_parameters"] = {**self.description(), **self.hparams}
+
+    def description(self) -> dict[str, Any]:
+        """Return the arguments of this object as JSON primitives; what cannot be said is left out.
+
+        An argument can be said if it and all that it was made of keep their own arguments under
+        their names, as everything in metalit and scikit-learn does.
+        """
+        described = {}
+        for name in inspect.signature(type(self)).parameters:
+            try:
+                described[name] = describe(getattr(self, name))
+            except UndescribableError:
+                continue
+        return described
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, map_location: Any = "cpu", **arguments: Any
+    ) -> Self:
+        """Build a meta-learner from a checkpoint and load its weights.
+
+        Args:
+            checkpoint_path: A checkpoint file.
+            map_location: Where the weights go, as in `torch.load`.
+            arguments: Arguments of `__init__` that replace those of the checkpoint.
+
+        Raises:
+            ValueError: If the checkpoint cannot say how its learner was made (see `description`).
+        """
+        # weights_only: nothing in a checkpoint is ever executed
+        checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
+        saved = checkpoint.get("hyper_parameters", {})
+        missing = [name for name in ("learner", "loss", "metric") if name not in {**saved, **arguments}]
+        if missing:
+            raise ValueError(
+                f"{checkpoint_path} does not say how its {' and '.join(missing)} was made: pass "
+                f"{', '.join(f'{name}=…' for name in missing)} to load_from_checkpoint."
+            )
+        wanted: Mapping[str, Any] = {k: v for k, v in saved.items() if k not in arguments}
+        model = cls(**build_arguments(cls, dict(wanted)), **arguments)
+        model.load_state_dict(checkpoint["state_dict"])
+        return model
+
+    def _step(self, episodes: Episode, stage: str, batch_idx: int) -> Tensor:
+        # Trainer evaluates in inference mode by default, where no inner loop could take a gradient
+        training = stage == "train"
+        with torch.inference_mode(False), torch.set_grad_enabled(training):
+            episodes = _normal_tensors(episodes)
+            if batch_idx == 0:
+                self.learner.check(_first(episodes))
+            outputs, y = self(episodes), episodes.query.y
+            loss = torch.stack([self.loss(outputs[b], y[b]) for b in range(len(y))]).mean()
+            values = self.metric(outputs.detach(), y)
+        if training:
+            logs = {"train/loss": loss.detach(), f"train/{self.metric.name}": values.mean()}
+            self.log_dict(logs, batch_size=len(y), prog_bar=True)
+        else:
+            self.scores[stage].update(values)
+            self.log(f"{stage}/loss", loss, batch_size=len(y), on_epoch=True, sync_dist=True)
+        return loss
+
+    def _log_score(self, stage: str) -> None:
+        mean, ci95 = self.scores[stage].compute()
+        name = f"{stage}/{self.metric.name}"
+        self.log_dict({name: mean, f"{name}_ci95": ci95}, prog_bar=True)
+        self.scores[stage].reset()
+
+
+def _first(episodes: Episode) -> Samples:
+    return Samples(episodes.support.x[0], episodes.support.y[0])
+
+
+def _normal_tensors(episodes: Episode) -> Episode:
+    """Copy what was made in inference mode, of which no gradient can be taken."""
+    support, query = (
+        Samples(*(t.clone() if t.is_inference() else t for t in part)) for part in episodes
+    )
+    return Episode(support, query)

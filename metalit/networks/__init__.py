@@ -1,0 +1,6 @@
+"""Networks: an encoder and a head each, ready for functional gradients."""
+
+from .conv4 import Conv4
+from .mlp import MLP
+
+__all__ = ["MLP", "Conv4"]

@@ -1,0 +1,149 @@
+"""Clustering tasks from scikit-learn's generators, with a classical clusterer as the teacher."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.datasets import make_blobs
+from torch import Tensor
+
+from ..episodes import Episode, Samples
+from .base import TaskDistribution
+from .teacher import agree, draw_seed, teach
+
+
+class BlobTasks(TaskDistribution):
+    """Clustering tasks: each is a small unlabelled table, cut into support and query.
+
+    A generator of scikit-learn (`make_blobs`, `make_moons`, `make_classification`, ...) draws
+    `n_support + n_query` rows, a random half of which is the support set. The teacher, a classical
+    clusterer, is fitted on the support set and labels both sets: the query by its `predict`, or,
+    where it has none (DBSCAN), by the label of the nearest support row. Without a teacher the
+    support set has no labels (-1) and the query has its true components, which suits losses that
+    need no target inside and permutation-invariant ones outside.
+
+    Cluster numbers are arbitrary, as the classes of a few-shot episode are. Rows that the teacher
+    takes for noise keep the label -1: use `nn.CrossEntropyLoss(ignore_index=-1)`, since torch's
+    own default is -100. Features stay on the scale of the generator. A task in which the number of
+    clusters is not `way` is drawn again from the same generator. The teacher's convergence
+    warnings are silenced (the clusters are counted instead) and it runs on one thread, which is
+    faster on tables of this size and makes an episode equal bit by bit on any number of cores.
+    With 100 + 100 rows, 10 features and `KMeans(n_clusters=3)` an episode takes about 2 ms.
+
+    Args:
+        n_support: Rows of the support set.
+        n_query: Rows of the query set.
+        way: Clusters in each task, and the number of outputs that a network must have.
+        maker: Draws a table; takes `n_samples` and `random_state`, returns inputs of shape
+            `(N, D)` and integer components of shape `(N,)`. In YAML an import path.
+        maker_args: Its other arguments, such as `{centers: 3, n_features: 10}`.
+        anisotropic: Stretch each table by a random linear map (normal entries of variance 1/D).
+        teacher: Any scikit-learn clusterer; it is cloned for every task, and each `random_state`
+            in it is set from the generator. None for no teacher.
+        true_query_labels: Give the query its true components, numbered to agree best with the
+            teacher's clusters on the support set, to report how well the truth is found.
+        max_tries: Tables to draw before a task counts as impossible.
+
+    Raises:
+        ValueError: If a number is too small, if the maker does not take `maker_args`, or, when
+            sampling, if no table of `max_tries` had `way` clusters.
+        TypeError: If the teacher cannot cluster.
+
+    Example:
+        >>> from sklearn.cluster import KMeans
+        >>> tasks = BlobTasks(20, 10, teacher=KMeans(n_clusters=3))
+        >>> tasks.sample(torch.Generator().manual_seed(0)).query.y.shape
+        torch.Size([10])
+    """
+
+    def __init__(
+        self,
+        n_support: int = 100,
+        n_query: int = 100,
+        way: int = 3,
+        maker: Callable[..., tuple[NDArray[Any], NDArray[Any]]] = make_blobs,
+        maker_args: dict[str, Any] | None = None,
+        anisotropic: bool = False,
+        teacher: BaseEstimator | None = None,
+        true_query_labels: bool = False,
+        max_tries: int = 20,
+    ) -> None:
+        if way < 2 or n_support < way or n_query < 1 or max_tries < 1:
+            raise ValueError(
+                f"got way={way}, n_support={n_support}, n_query={n_query}, max_tries={max_tries} "
+                "but clustering needs way >= 2, n_support >= way, n_query >= 1 and max_tries >= 1: "
+                "raise the one that is too small."
+            )
+        try:
+            inspect.signature(maker).bind(n_samples=2, random_state=0, **(maker_args or {}))
+        except TypeError as error:
+            raise ValueError(
+                f"{_name(maker)} cannot be called with n_samples, random_state and maker_args="
+                f"{maker_args} ({error}): give maker_args that it takes, without those two."
+            ) from error
+        if teacher is not None and not callable(getattr(teacher, "fit_predict", None)):
+            raise TypeError(
+                f"teacher {_name(teacher)} has no fit_predict but must cluster: "
+                "choose a scikit-learn clusterer such as KMeans or DBSCAN."
+            )
+        self.n_support = n_support
+        self.n_query = n_query
+        self.way = way
+        self.maker = maker
+        self.maker_args = maker_args
+        self.anisotropic = anisotropic
+        self.teacher = teacher
+        self.true_query_labels = true_query_labels
+        self.max_tries = max_tries
+
+    def sample(self, generator: torch.Generator) -> Episode:
+        """Draw one table and label it; see the class for which labels support and query get."""
+        seen = set()
+        for _ in range(self.max_tries):
+            x, components = self._table(generator)
+            support_x, query_x = x[: self.n_support], x[self.n_support :]
+            support_truth, query_truth = np.split(components, [self.n_support])
+            if self.teacher is None:
+                found = len(np.unique(support_truth))
+                support_y, query_y = np.full(self.n_support, -1), query_truth
+            else:
+                found, support_y, query_y = teach(
+                    self.teacher, support_x.numpy(), query_x.numpy(), generator
+                )
+            if found == self.way and self.teacher is not None and self.true_query_labels:
+                found = len(np.unique(support_truth))
+                query_y = agree(support_truth, support_y, query_truth)
+            if found == self.way and query_y.max() < self.way:
+                return Episode(
+                    Samples(support_x, torch.from_numpy(support_y.astype(np.int64))),
+                    Samples(query_x, torch.from_numpy(query_y.astype(np.int64))),
+                )
+            seen.add(found)
+        source = _name(self.maker if self.teacher is None else self.teacher)
+        raise ValueError(
+            f"{source} gave {' or '.join(map(str, sorted(seen)))} clusters in the support sets of "
+            f"{self.max_tries} tables of {_name(self.maker)} but way={self.way}: set `way` to the "
+            "clusters there are, or change maker_args or the teacher's settings."
+        )
+
+    def _table(self, generator: torch.Generator) -> tuple[Tensor, NDArray[np.int64]]:
+        """Draw all rows of a task, [N, D], in random order, with their true components, [N]."""
+        n = self.n_support + self.n_query
+        table, components = self.maker(
+            n_samples=n, random_state=draw_seed(generator), **(self.maker_args or {})
+        )
+        order = torch.randperm(n, generator=generator)  # not every maker shuffles
+        x = torch.as_tensor(table, dtype=torch.float32)[order]
+        if self.anisotropic:
+            features = x.shape[1]
+            x = x @ (torch.randn(features, features, generator=generator) / features**0.5)
+        return x, np.asarray(components)[order.numpy()]
+
+
+def _name(thing: object) -> str:
+    """A function's name, or the name of an object's class."""
+    return str(getattr(thing, "__name__", type(thing).__name__))
