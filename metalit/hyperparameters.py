@@ -43,6 +43,8 @@ def describe_arguments(value: object) -> dict[str, Description]:
     """Write the arguments of an object's `__init__` as JSON primitives."""
     arguments = {}
     for name, parameter in inspect.signature(type(value)).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
         if hasattr(value, name):
             arguments[name] = describe(getattr(value, name))
         elif parameter.default is parameter.empty or not _path(type(value)).startswith("torch."):
@@ -51,22 +53,19 @@ def describe_arguments(value: object) -> dict[str, Description]:
 
 
 def build_arguments(target: type, arguments: dict[str, Description]) -> dict[str, Any]:
-    """Build the arguments of a class from their description, checked against its annotations.
+    """Build arguments of a class from their description, checked against its annotations.
 
     Raises:
         ValueError: If the description does not fit the class.
     """
+    others = set(inspect.signature(target).parameters) - set(arguments)
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(target, "target", skip=set(_names(target)) - set(arguments))
+    parser.add_class_arguments(target, "target", instantiate=False, skip=others)
     try:
         config = parser.parse_object({"target": arguments}, defaults=False)
     except ArgumentError as error:
         raise ValueError(f"cannot build {target.__name__}: {error}") from error
-    return {**parser.instantiate_classes(config).target}
-
-
-def _names(target: type) -> list[str]:
-    return list(inspect.signature(target).parameters)
+    return dict(parser.instantiate(config).target.items(branches=False)) if arguments else {}
 
 
 def _path(target: Any) -> str:  # noqa: ANN401

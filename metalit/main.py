@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 # importing the subpackages lets a class_path in YAML be short
 from . import augmentations, callbacks, data, datasets, inner_loops, learners  # noqa: F401
 from . import loggers, losses, metrics, networks, tasks  # noqa: F401
+from .callbacks import PredictionWriter, RunSummary
 from .meta_learner import MetaLearner
 from .runs import cut_metrics, find_checkpoint, new_run, run_of
 
@@ -64,6 +65,8 @@ class MetalitCLI(LightningCLI):
                 "checkpoint.enable_version_counter": False,
             }
         )
+        parser.add_lightning_class_args(PredictionWriter, "predictions")
+        parser.add_lightning_class_args(RunSummary, "summary")
 
     def _parse_ckpt_path(self) -> None:
         """Find the checkpoint; what the user typed beats what it holds."""

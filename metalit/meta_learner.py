@@ -1,7 +1,6 @@
 """The outer loop: a LightningModule that meta-trains any learner."""
 
 import inspect
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -76,6 +75,23 @@ class MetaLearner(LightningModule):
         answers = [self.learner(Samples(x[b], y[b]), query[b]) for b in range(len(x))]
         return torch.stack(answers)
 
+    def score(self, episodes: Episode) -> tuple[Tensor, Tensor]:
+        """Return the mean query loss, a scalar, and the metric of every episode, of shape `(B,)`.
+
+        The loss can be differentiated in training mode only.
+        """
+        # Trainer evaluates in inference mode by default, where no inner loop could take a gradient
+        with torch.inference_mode(False), torch.set_grad_enabled(self.training):
+            outputs, y = self(_normal_tensors(episodes)), episodes.query.y.clone()
+            loss = torch.stack([self.loss(outputs[b], y[b]) for b in range(len(y))]).mean()
+            return loss, self.metric(outputs.detach(), y)
+
+    def check(self, episodes: Episode) -> None:
+        """Raise a ValueError in one line if a meta-batch does not fit the learner."""
+        with torch.inference_mode(False), torch.no_grad():
+            support = _normal_tensors(episodes).support
+            self.learner.check(Samples(support.x[0], support.y[0]))
+
     def training_step(self, episodes: Episode, batch_idx: int) -> Tensor:
         """Return the mean query loss of a meta-batch."""
         return self._step(episodes, "train", batch_idx)
@@ -90,10 +106,10 @@ class MetaLearner(LightningModule):
 
     def predict_step(self, episodes: Episode, batch_idx: int) -> Tensor:
         """Return the query outputs of a meta-batch, of shape `(B, Q, K)`."""
+        self.check(episodes)
         with torch.inference_mode(False), torch.no_grad():
-            episodes = _normal_tensors(episodes)
-            self.learner.check(_first(episodes))
-            return self(episodes)
+            outputs: Tensor = self(_normal_tensors(episodes))
+        return outputs
 
     def on_train_batch_start(self, batch: Episode, batch_idx: int) -> None:
         """Seed what is random inside the model from `(seed, step, rank)`."""
@@ -158,27 +174,22 @@ class MetaLearner(LightningModule):
                 f"{checkpoint_path} does not say how its {' and '.join(missing)} was made: pass "
                 f"{', '.join(f'{name}=…' for name in missing)} to load_from_checkpoint."
             )
-        wanted: Mapping[str, Any] = {k: v for k, v in saved.items() if k not in arguments}
-        model = cls(**build_arguments(cls, dict(wanted)), **arguments)
+        wanted = {k: v for k, v in saved.items() if k not in {"_class_path", *arguments}}
+        model = cls(**build_arguments(cls, wanted), **arguments)
         model.load_state_dict(checkpoint["state_dict"])
         return model
 
     def _step(self, episodes: Episode, stage: str, batch_idx: int) -> Tensor:
-        # Trainer evaluates in inference mode by default, where no inner loop could take a gradient
-        training = stage == "train"
-        with torch.inference_mode(False), torch.set_grad_enabled(training):
-            episodes = _normal_tensors(episodes)
-            if batch_idx == 0:
-                self.learner.check(_first(episodes))
-            outputs, y = self(episodes), episodes.query.y
-            loss = torch.stack([self.loss(outputs[b], y[b]) for b in range(len(y))]).mean()
-            values = self.metric(outputs.detach(), y)
-        if training:
+        if batch_idx == 0:
+            self.check(episodes)
+        loss, values = self.score(episodes)
+        size = len(values)
+        if stage == "train":
             logs = {"train/loss": loss.detach(), f"train/{self.metric.name}": values.mean()}
-            self.log_dict(logs, batch_size=len(y), prog_bar=True)
+            self.log_dict(logs, batch_size=size, prog_bar=True)
         else:
             self.scores[stage].update(values)
-            self.log(f"{stage}/loss", loss, batch_size=len(y), on_epoch=True, sync_dist=True)
+            self.log(f"{stage}/loss", loss, batch_size=size, on_epoch=True, sync_dist=True)
         return loss
 
     def _log_score(self, stage: str) -> None:
@@ -186,10 +197,6 @@ class MetaLearner(LightningModule):
         name = f"{stage}/{self.metric.name}"
         self.log_dict({name: mean, f"{name}_ci95": ci95}, prog_bar=True)
         self.scores[stage].reset()
-
-
-def _first(episodes: Episode) -> Samples:
-    return Samples(episodes.support.x[0], episodes.support.y[0])
 
 
 def _normal_tensors(episodes: Episode) -> Episode:

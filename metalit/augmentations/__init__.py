@@ -2,8 +2,9 @@
 
 from .base import Augmentation
 from .compose import Compose, FromModule
-from .geometric import Affine, Elastic, Flip, Shift
+from .geometric import Flip, Shift
 from .pixel import Erase, Noise, PixelDropout
+from .warp import Affine, Elastic
 
 __all__ = [
     "Affine",

@@ -23,11 +23,12 @@ class Compose(Augmentation):
 
     def __init__(self, augmentations: list[Augmentation]) -> None:
         super().__init__()
-        self.augmentations = nn.ModuleList(augmentations)
+        self.augmentations = augmentations
+        self.steps = nn.ModuleList(augmentations)  # a plain list would not follow train() or to()
 
     def forward(self, x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Apply them all; each goes on with the generators where the one before left them."""
-        for augmentation in self.augmentations:
+        for augmentation in self.steps:
             x = augmentation(x, generators)
         return x
 

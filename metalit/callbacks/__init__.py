@@ -1,1 +1,8 @@
-"""Callbacks."""
+"""Callbacks: reports, figures and predictions; nothing of these happens inside a step."""
+
+from .adaptation_report import AdaptationReport
+from .prediction_writer import PredictionWriter
+from .pretraining import ClusterPretraining
+from .run_summary import RunSummary
+
+__all__ = ["AdaptationReport", "ClusterPretraining", "PredictionWriter", "RunSummary"]

@@ -3,5 +3,13 @@
 from .datamodule import EpisodeDataModule
 from .episode_dataset import EpisodeDataset, MetaBatch, episode_seeds
 from .sampler import MetaBatchSampler
+from .support_query import SupportQuery
 
-__all__ = ["EpisodeDataModule", "EpisodeDataset", "MetaBatch", "MetaBatchSampler", "episode_seeds"]
+__all__ = [
+    "EpisodeDataModule",
+    "EpisodeDataset",
+    "MetaBatch",
+    "MetaBatchSampler",
+    "SupportQuery",
+    "episode_seeds",
+]

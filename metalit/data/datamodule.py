@@ -98,18 +98,14 @@ class EpisodeDataModule(LightningDataModule):
         generators = [torch.Generator().manual_seed(seed) for seed in batch.seeds]
         return self._fitted[batch.stage].transform(batch.episodes, generators)
 
-    def _fit(self, tasks: TaskDistribution, split: str) -> TaskDistribution:
+    def inputs(self, split: str) -> Tensor:
+        """Return the inputs of a split without labels, of shape `(N, *features)`."""
         if self.dataset is None:
-            return tasks
-        x, y = _tensors(self.dataset(split))
-        if x.is_floating_point():
-            wrong = (~torch.isfinite(x.flatten(1)).all(dim=1)).nonzero().flatten()
-            if len(wrong):
-                raise ValueError(
-                    f"{len(wrong)} of {len(x)} samples of split {split!r} hold NaN or infinity "
-                    f"(first: sample {int(wrong[0])}): impute or drop them."
-                )
-        return tasks.fit(x, y)
+            raise ValueError("the tasks are synthetic and have no inputs of their own: set dataset.")
+        return _tensors(self.dataset(split))[0]
+
+    def _fit(self, tasks: TaskDistribution, split: str) -> TaskDistribution:
+        return tasks if self.dataset is None else tasks.fit(*_tensors(self.dataset(split)))
 
     def _loader(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +21,9 @@ Raw = tuple[NDArray[np.generic], NDArray[np.generic] | None, Sequence[str] | Non
 def read_npz(file: Path, label: str | None) -> Raw:
     """Read an .npz, or an .npy, which has no labels."""
     try:
-        loaded = np.load(file, allow_pickle=False)
-        arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+        with file.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except Exception as error:  # numpy raises ValueError, EOFError, BadZipFile, zlib.error and more
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
@@ -42,8 +44,10 @@ def read_csv(file: Path, label: str | None) -> Raw:
 
     column = label or "label"
     try:
-        # text, as pandas would take a class named "NA" or "None" for a missing one
-        frame = pd.read_csv(file, converters={column: str.strip})
+        frame = pd.read_csv(file, low_memory=False)
+        if column in frame:  # as text, since a class may be named "NA" or "None"
+            only = pd.read_csv(file, usecols=[column], dtype=str, keep_default_na=False)
+            frame[column] = only[column].to_numpy()
     except (ValueError, OSError) as error:  # ParserError, EmptyDataError and UnicodeDecodeError too
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{file} cannot be read as a table ({reason}): repair it.") from error
@@ -52,6 +56,13 @@ def read_csv(file: Path, label: str | None) -> Raw:
         raise ValueError(
             f"the first line of {file} is all numbers ({', '.join(names[:3])} ...) but should hold "
             "the column names: add a line with them."
+        )
+    if not frame.index.equals(
+        pd.RangeIndex(len(frame))
+    ):  # pandas takes what is left over for an index
+        raise ValueError(
+            f"the rows of {file} have more cells than the {len(names)} column names of its first "
+            "line: add names or drop cells."
         )
     if names[0] == "Unnamed: 0":
         frame = frame.drop(columns="Unnamed: 0")
@@ -80,6 +91,8 @@ def _features_and_labels(frame: pd.DataFrame, file: Path, label: str | None) -> 
     if column is not None and column not in names:
         raise ValueError(f"{file} has no column {column!r} but {names}: correct label.")
     features = frame if column is None else frame.drop(columns=column)
+    if len(frame) == 0:
+        raise ValueError(f"{file} holds 0 examples: add a row for each.")
     if features.shape[1] == 0:
         raise ValueError(f"{file} has no column but the labels: add one with numbers.")
     for name in features.columns:
@@ -145,9 +158,9 @@ def as_features(
     """
     if x.dtype.kind not in "biuf" or x.ndim not in (2, 3, 4) or 0 in x.shape:
         raise ValueError(
-            f"the examples of {path} have shape {x.shape} and dtype {x.dtype} but should be numbers "
-            "of shape (N, columns), (N, H, W), (N, H, W, C) or (N, C, H, W): reshape or encode "
-            "them."
+            f"the examples of {path} have shape {x.shape} and dtype {x.dtype} but should be "
+            "numbers of shape (N, columns), (N, H, W), (N, H, W, C) or (N, C, H, W): reshape or "
+            "encode them."
         )
     if x.ndim == 3:
         x = x[:, None]
@@ -167,16 +180,15 @@ def as_features(
         row, *rest = bad[0].tolist()
         place = f"column {columns[rest[0]]!r}" if columns else f"index {tuple(rest)}"
         raise ValueError(
-            f"{len(bad)} values of {path} are NaN or infinite, the first in row {row} (counted from "
-            f"0), {place}: fill them or drop the rows."
+            f"{len(bad)} values of {path} are NaN or infinite, the first in row {row} (counted "
+            f"from 0), {place}: fill them or drop the rows."
         )
     return numbers
 
 
 def _is_number(text: str) -> bool:
-    """Whether a text is a number."""
+    """Whether a text is a finite number."""
     try:
-        float(text)
+        return math.isfinite(float(text))
     except ValueError:
         return False
-    return True

@@ -46,7 +46,7 @@ class Arrays(TensorDataset):
             infinite, labels are fractions, or there are too few rows or classes.
 
     Example:
-        >>> Arrays("train", "flowers.csv", label="species", by="row").classes
+        >>> Arrays("train", "flowers.csv", label="species", by="row").classes  # doctest: +SKIP
         ['setosa', 'versicolor', 'virginica']
     """
 

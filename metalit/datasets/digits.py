@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import TensorDataset
 
 from ._splits import check_split
@@ -19,7 +20,7 @@ class Digits(TensorDataset):
         classes: The five digits as text, in the order of y: y = 0 is "5" in test.
 
     Args:
-        split: "train" (721 images), "val" (180) or "test" (896).
+        split: "train" (723 images), "val" (178) or "test" (896).
 
     Raises:
         ValueError: If `split` is none of the three.
@@ -43,8 +44,10 @@ class Digits(TensorDataset):
         super().__init__(x, y)
 
 
-def _rows_of(target: np.ndarray, digit: int, split: str) -> np.ndarray:
+def _rows_of(target: NDArray[np.int64], digit: int, split: str) -> NDArray[np.int64]:
     """Rows of one digit that belong to the split."""
     rows = np.flatnonzero(target == digit)
-    in_val = np.arange(len(rows)) % 5 == 4
-    return {"train": rows[~in_val], "val": rows[in_val], "test": rows}[split]
+    position = np.arange(len(rows))
+    kept = {"train": position % 5 != 4, "val": position % 5 == 4, "test": position >= 0}
+    chosen: NDArray[np.int64] = rows[kept[split]]
+    return chosen

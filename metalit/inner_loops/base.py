@@ -10,7 +10,13 @@ Params = dict[str, Tensor]
 
 
 class InnerLoop(nn.Module, ABC):
-    """Adapts parameters to one task, differentiably: (loss function, parameters) → parameters."""
+    """Adapts parameters to one task, differentiably: (loss function, parameters) → parameters.
+
+    Attributes:
+        eval_steps: Steps per episode in evaluation; None means as many as in training.
+    """
+
+    eval_steps: int | None = None
 
     @abstractmethod
     def forward(self, loss_fn: Callable[[Params], Tensor], params: Params) -> Params:

@@ -106,10 +106,10 @@ class MAML(Learner):
             self.inner_loss(outputs, support.y)
         except (IndexError, RuntimeError, ValueError) as error:
             unlabelled = not support.y.is_floating_point() and bool((support.y < 0).any())
-            reason = "labels of -1 (no label)" if unlabelled else str(error).splitlines()[0]
+            reason = "it has samples without a label (-1)" if unlabelled else str(error).splitlines()[0]
             raise ValueError(
                 f"inner_loss {loss} cannot score outputs of shape {tuple(outputs.shape)} against "
-                f"this support set: {reason}; use a loss that fits the tasks."
+                f"this support set: {reason}; label it, or use a loss that fits."
             ) from error
 
 

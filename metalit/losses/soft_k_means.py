@@ -46,7 +46,7 @@ class SoftKMeans(nn.Module):
             )
         self.temperature = temperature
 
-    def forward(self, input: Tensor, target: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, input: Tensor, target: Tensor | None = None) -> Tensor:
         """Return the loss, a scalar.
 
         Args:

@@ -18,9 +18,8 @@ class Accuracy(EpisodeMetric):
 
     def forward(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Score each episode, 0 to 1; outputs `(B, Q, K)`, y `(B, Q)`, returns `(B,)`."""
-        labelled = y >= 0
-        hits = (outputs.argmax(-1) == y) & labelled
-        return hits.sum(-1).float() / labelled.sum(-1)
+        hits = outputs.argmax(-1) == y  # never where y = -1
+        return hits.sum(-1).float() / (y >= 0).sum(-1)
 
 
 class MatchedAccuracy(EpisodeMetric):

@@ -80,4 +80,5 @@ def _pairs(counts: Tensor) -> Tensor:
 
 def _entropy(p: Tensor) -> Tensor:
     """Entropy in nats of distributions along dimension 1."""
-    return torch.special.entr(p).sum(1)
+    entropy: Tensor = torch.special.entr(p).sum(1)
+    return entropy

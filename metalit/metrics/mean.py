@@ -68,6 +68,7 @@ def merge(moments: Tensor) -> Tensor:
     n, mean, squares = moments.unbind(-1)
     total = n.sum()
     weights = n / total.clamp(min=1)
-    centre = (weights * mean).sum()
+    origin = mean[n.argmax()]  # so that equal means merge without rounding
+    centre = origin + (weights * (mean - origin)).sum()
     deviations = squares.sum() + (n * (mean - centre).square()).sum()
     return torch.stack([total, centre, deviations])

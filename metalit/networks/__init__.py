@@ -2,5 +2,6 @@
 
 from .conv4 import Conv4
 from .mlp import MLP
+from .pretrained import PretrainedEncoder
 
-__all__ = ["MLP", "Conv4"]
+__all__ = ["MLP", "Conv4", "PretrainedEncoder"]

@@ -1,5 +1,7 @@
 """A multilayer perceptron."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 
@@ -27,8 +29,8 @@ class MLP(nn.Module):
         ValueError: If a number of units is smaller than 1.
 
     Example:
-        >>> MLP(10, 32, 3)(torch.zeros(7, 10)).shape
-        torch.Size([7, 3])
+        >>> MLP(10, 32, 3).features
+        32
 
     References:
         Model-Agnostic Meta-Learning, https://arxiv.org/abs/1703.03400
@@ -54,7 +56,7 @@ class MLP(nn.Module):
         self.activation = activation
         self.features = widths[-1]
         layers: list[nn.Module] = [nn.Flatten()]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.ReLU() if activation is None else activation]
         self.encoder = nn.Sequential(*layers)
         self.head = nn.Linear(self.features, out_features)

@@ -45,7 +45,7 @@ class PretrainedEncoder(nn.Module):
         self.encoder = parts[submodule].requires_grad_(False)
         self.train()
 
-    def train(self, mode: bool = True) -> Self:  # noqa: ARG002
+    def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode, whatever is asked for."""
         return super().train(False)
 

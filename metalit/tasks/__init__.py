@@ -3,6 +3,7 @@
 from .augmentations import AugmentationTasks
 from .base import TaskDistribution
 from .blobs import BlobTasks
+from .clusters import ClusterTasks
 from .labels import LabelTasks
 from .outliers import OutlierTasks
 from .sinusoids import SinusoidTasks
@@ -10,6 +11,7 @@ from .sinusoids import SinusoidTasks
 __all__ = [
     "AugmentationTasks",
     "BlobTasks",
+    "ClusterTasks",
     "LabelTasks",
     "OutlierTasks",
     "SinusoidTasks",

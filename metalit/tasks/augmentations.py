@@ -13,7 +13,7 @@ from .classes import check_data, check_sizes, class_labels, draw_distinct, no_da
 
 
 class AugmentationTasks(TaskDistribution):
-    """UMTRA: every image is a class of its own, known by its augmented copies (Khodadadeh et al., 2019).
+    """UMTRA: every image is a class, known by its augmented copies (Khodadadeh et al., 2019).
 
     An episode draws `way` random images, which most likely belong to different classes. The
     support set is the images themselves, the query set augmented copies of them; labels are never
@@ -53,7 +53,7 @@ class AugmentationTasks(TaskDistribution):
         self.augmentation = augmentation
         self._x: Tensor | None = None
 
-    def fit(self, x: Tensor, y: Tensor | None = None) -> Self:  # noqa: ARG002 - never looks at y
+    def fit(self, x: Tensor, y: Tensor | None = None) -> Self:
         """Keep the samples.
 
         Args:
@@ -92,10 +92,11 @@ class AugmentationTasks(TaskDistribution):
     def transform(self, episodes: Episode, generators: Sequence[torch.Generator]) -> Episode:
         """Augment all but the first support sample of each class, in one call for both sets."""
         (support, support_y), (query, query_y) = episodes
-        by_class = support.unflatten(1, (self.way, self.shot))  # [B, way, shot, *features]
+        batch, features = len(support), support.shape[2:]
+        by_class = support.reshape(batch, self.way, self.shot, *features)
         copies = by_class[:, :, 1:].flatten(1, 2)
         augmented = self.augmentation(torch.cat([copies, query], 1), generators)
         copies, query = augmented.split([copies.shape[1], query.shape[1]], 1)
-        copies = copies.unflatten(1, (self.way, self.shot - 1))
+        copies = copies.reshape(batch, self.way, self.shot - 1, *features)
         support = torch.cat([by_class[:, :, :1], copies], 2).flatten(1, 2)
         return Episode(Samples(support, support_y), Samples(query, query_y))

@@ -102,31 +102,31 @@ class BlobTasks(TaskDistribution):
 
     def sample(self, generator: torch.Generator) -> Episode:
         """Draw one table and label it; see the class for which labels support and query get."""
-        seen = set()
+        seen: set[int] = set()
         for _ in range(self.max_tries):
             x, components = self._table(generator)
             support_x, query_x = x[: self.n_support], x[self.n_support :]
-            support_truth, query_truth = np.split(components, [self.n_support])
-            if self.teacher is None:
-                found = len(np.unique(support_truth))
-                support_y, query_y = np.full(self.n_support, -1), query_truth
-            else:
-                found, support_y, query_y = teach(
-                    self.teacher, support_x.numpy(), query_x.numpy(), generator
-                )
-            if found == self.way and self.teacher is not None and self.true_query_labels:
-                found = len(np.unique(support_truth))
-                query_y = agree(support_truth, support_y, query_truth)
-            if found == self.way and query_y.max() < self.way:
+            truth, query_truth = np.split(components, [self.n_support])
+            support_y, query_y = np.full_like(truth, -1), query_truth
+            found = set()  # numbers of clusters; all must be `way`
+            if self.teacher is not None:
+                tables = support_x.numpy(), query_x.numpy()
+                clusters, support_y, query_y = teach(self.teacher, *tables, generator)
+                found.add(clusters)
+                if self.true_query_labels:
+                    query_y = agree(truth, support_y, query_truth)
+            if self.teacher is None or self.true_query_labels:
+                found |= {len(np.unique(truth)), len(np.unique(components))}
+            if found == {self.way}:
                 return Episode(
-                    Samples(support_x, torch.from_numpy(support_y.astype(np.int64))),
-                    Samples(query_x, torch.from_numpy(query_y.astype(np.int64))),
+                    Samples(support_x, torch.from_numpy(support_y)),
+                    Samples(query_x, torch.from_numpy(query_y)),
                 )
-            seen.add(found)
-        source = _name(self.maker if self.teacher is None else self.teacher)
+            seen |= found - {self.way}
+        source = "no teacher" if self.teacher is None else f"teacher {_name(self.teacher)}"
         raise ValueError(
-            f"{source} gave {' or '.join(map(str, sorted(seen)))} clusters in the support sets of "
-            f"{self.max_tries} tables of {_name(self.maker)} but way={self.way}: set `way` to the "
+            f"{self.max_tries} tables of {_name(self.maker)} ({source}) had "
+            f"{' or '.join(map(str, sorted(seen)))} clusters but way={self.way}: set `way` to the "
             "clusters there are, or change maker_args or the teacher's settings."
         )
 
@@ -141,7 +141,7 @@ class BlobTasks(TaskDistribution):
         if self.anisotropic:
             features = x.shape[1]
             x = x @ (torch.randn(features, features, generator=generator) / features**0.5)
-        return x, np.asarray(components)[order.numpy()]
+        return x, np.asarray(components, dtype=np.int64)[order.numpy()]
 
 
 def _name(thing: object) -> str:

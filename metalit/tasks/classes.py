@@ -51,7 +51,7 @@ def draw_distinct(size: int, count: int, generator: torch.Generator) -> Tensor:
         return torch.randperm(size, generator=generator)[:count]
     while True:  # faster than permuting a large set, and a repeat is rarer than one in two
         drawn = torch.randint(size, (count,), generator=generator)
-        if len(drawn.unique()) == count:
+        if len(set(drawn.tolist())) == count:
             return drawn
 
 

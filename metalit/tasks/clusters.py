@@ -91,7 +91,7 @@ class ClusterTasks(TaskDistribution):
         self.random_state = random_state
         self._data: tuple[Tensor, list[ClassIndex]] | None = None
 
-    def fit(self, x: Tensor, y: Tensor | None = None) -> Self:  # noqa: ARG002 - never looks at y
+    def fit(self, x: Tensor, y: Tensor | None = None) -> Self:
         """Embed and cluster the samples; minutes for tens of thousands and 50 partitions.
 
         Args:
@@ -162,8 +162,8 @@ class ClusterTasks(TaskDistribution):
 
     def _advice(self, found: int) -> str:
         """What to do about too few usable clusters."""
+        if self.clusterer is not None:
+            return f"change the parameters of {type(self.clusterer).__name__}, or lower query_shot"
         if found < self.way:
-            name = type(self.clusterer).__name__
-            finds_more = "give data with fewer duplicates, raise clusters"
-            return (finds_more if self.clusterer is None else f"loosen {name}") + " or lower way"
-        return "lower query_shot, shot, way or the number of clusters"
+            return "raise clusters, lower way, or give data with fewer duplicates"
+        return "lower clusters, query_shot or way"

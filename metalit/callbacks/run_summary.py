@@ -1,0 +1,32 @@
+"""What a run leaves behind, and what to do next, in a few lines at its end."""
+
+import logging
+from pathlib import Path
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+log = logging.getLogger(__name__)
+
+
+class RunSummary(Callback):
+    """Says at the end of `fit` where the run is, its best score, and the next commands."""
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the lines."""
+        checkpoints = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        best = next((c for c in checkpoints if c.best_model_path), None)
+        if not trainer.is_global_zero or trainer.log_dir is None or best is None:
+            return
+        config = f"--config {Path(trainer.log_dir) / 'config.yaml'}"
+        lines = [
+            f"run folder        {trainer.log_dir}",
+            f"best checkpoint   {best.best_model_path} ({best.monitor} {best.best_model_score:.4f})",
+            "next commands",
+            f"  test it         python -m metalit test {config} --ckpt_path {best.best_model_path}",
+            f"  use it          python -m metalit predict --ckpt_path {best.best_model_path} "
+            "--data SupportQuery --data.support LABELLED --data.query NEW",
+            f"  train longer    python -m metalit fit {config} --ckpt_path last "
+            "--trainer.max_epochs MORE",
+        ]
+        log.info("\n%s", "\n".join(lines))

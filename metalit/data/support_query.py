@@ -1,0 +1,110 @@
+"""The user's own episode, from files, for `predict`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..datasets import read_images, read_table
+from ..episodes import Episode, Samples
+from ..tasks.classes import to_float
+
+
+class SupportQuery(LightningDataModule):
+    """One episode of the user's own: a support set to learn from and a query set to answer for.
+
+    Each is a table (.csv, .parquet, .npz, .npy) or a folder of images. The support set has labels
+    where the learner needs them: a column of the table, or one subfolder a class.
+
+    Args:
+        support: File or folder of the examples to learn from.
+        query: File or folder of the examples to answer for; its labels are not looked at.
+        label: Column or array of the labels; None means `label` in a table and `y` in an .npz.
+        image_size: Height and width to which images of a folder are brought, in pixels.
+        channels: 1 for grey images, 3 for colour.
+        invert: Swap dark and bright, for a network that was trained on the other.
+        shape: Shape of one example, where a table holds images or the like as flat rows.
+
+    Raises:
+        FileNotFoundError: If a file or folder does not exist.
+        ValueError: If they cannot be read or do not fit each other.
+
+    Attributes:
+        classes: Class names in the order of the outputs, or None without labels.
+        names: One name a query sample: its row number or its path in the folder.
+        regression: Whether the labels are numbers with fractions, which are targets, not classes.
+    """
+
+    def __init__(
+        self,
+        support: str,
+        query: str,
+        label: str | None = None,
+        image_size: int = 28,
+        channels: int = 1,
+        invert: bool = False,
+        shape: list[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.support = support
+        self.query = query
+        self.label = label
+        self.image_size = image_size
+        self.channels = channels
+        self.invert = invert
+        self.shape = shape
+        self.classes: list[str] | None = None
+        self.names: list[str] = []
+        self.regression = False
+
+    def setup(self, stage: str) -> None:
+        """Read both sets."""
+        x, labels, _ = self._read(self.support, self.label)
+        try:
+            query, _, self.names = self._read(self.query, self.label)
+        except ValueError:  # a query table usually lacks the column of the labels
+            query, _, self.names = self._read(self.query, None)
+        if x.shape[1:] != query.shape[1:]:
+            raise ValueError(
+                f"support samples have shape {tuple(x.shape[1:])} but query samples "
+                f"{tuple(query.shape[1:])}: give both the same columns or image size."
+            )
+        y = self._labels(labels, len(x))
+        ignored = torch.full((len(query),), -1)
+        self._episode = Episode(Samples(x[None], y[None]), Samples(query[None], ignored[None]))
+
+    def predict_dataloader(self) -> DataLoader[Episode]:
+        """Return a loader of the one episode."""
+        return DataLoader([self._episode], batch_size=None)  # type: ignore[arg-type]
+
+    def _labels(self, labels: NDArray[Any] | None, size: int) -> Tensor:
+        if labels is None:
+            return torch.full((size,), -1)
+        self.regression = labels.dtype.kind == "f"
+        if self.regression:
+            return torch.from_numpy(labels.astype(np.float32))[:, None]
+        missing = labels == ("" if labels.dtype.kind in "US" else -1)
+        known = np.unique(labels[~missing])
+        self.classes = [str(name) for name in known]
+        y = np.searchsorted(known, labels)
+        return torch.from_numpy(np.where(missing, -1, y))
+
+    def _read(
+        self, source: str, label: str | None
+    ) -> tuple[Tensor, NDArray[Any] | None, list[str]]:
+        if Path(source).is_dir():
+            images, folders, names = read_images(
+                source, self.image_size, self.channels, self.invert
+            )
+            labels = None if folders is None else np.array(folders)
+            return to_float(torch.from_numpy(images)), labels, names
+        table, labels = read_table(source, label)
+        x = to_float(torch.from_numpy(table))
+        if self.shape is not None:
+            x = x.reshape(len(x), *self.shape)
+        return x, labels, [str(row) for row in range(len(x))]
