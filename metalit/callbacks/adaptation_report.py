@@ -50,9 +50,10 @@ class AdaptationReport(Callback):
         """Make the baselines."""
         assert isinstance(pl_module, MetaLearner)
         self._models = {"meta-trained": pl_module}
-        if self.pretraining is not None:
-            self._models["pre-trained"] = self._pretrained(trainer, pl_module)
-        self._models["untrained"] = self._untrained(pl_module)
+        with torch.inference_mode(False), torch.enable_grad():  # Trainer tests in inference mode
+            if self.pretraining is not None:
+                self._models["pre-trained"] = self._pretrained(trainer, pl_module)
+            self._models["untrained"] = self._untrained(pl_module)
         self._scores = {
             (name, step): MeanConfidence() for name in self._models for step in self.steps
         }

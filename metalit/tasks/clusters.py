@@ -103,14 +103,13 @@ class ClusterTasks(TaskDistribution):
                 `(N, D)`, or no partition has `way` large enough clusters.
         """
         check_data(x, None)
+        needed = self.shot + self.query_shot
         if self.clusterer is None and len(x) < self.clusters:
             raise ValueError(
                 f"the data have {len(x)} samples but clusters = {self.clusters}: lower clusters, "
-                f"to at most {max(1, len(x) // (self.shot + self.query_shot))} for episodes of "
-                f"shot + query_shot = {self.shot + self.query_shot}."
+                f"to {max(1, len(x) // needed)} or fewer for shot + query_shot = {needed}."
             )
         embedded = embed(x, self.embedding, self.random_state)
-        needed = self.shot + self.query_shot
         found, usable, indices = 0, 0, []
         for number in range(self.partitions):
             index = ClassIndex.from_labels(self._partition(embedded, number))

@@ -96,11 +96,13 @@ def test_true_query_labels_keep_the_partition_and_take_the_teachers_numbers():
     taught = BlobTasks(maker_args=args, teacher=KMeans(n_clusters=3))
     true = BlobTasks(maker_args=args, teacher=KMeans(n_clusters=3), true_query_labels=True)
     untaught = BlobTasks(maker_args=args)
+    agreement = []
     for seed in range(5):
         truth = true.sample(seeded(seed))
         assert torch.equal(truth.support.y, taught.sample(seeded(seed)).support.y)
         assert adjusted_rand_score(truth.query.y, untaught.sample(seeded(seed)).query.y) == 1
-        assert 0.6 < accuracy_score(truth.query.y, taught.sample(seeded(seed)).query.y) < 1
+        agreement.append(accuracy_score(truth.query.y, taught.sample(seeded(seed)).query.y))
+    assert 0.6 < np.mean(agreement) < 1
 
 
 def test_agree_undoes_a_permutation_and_leaves_noise_out():
