@@ -1,4 +1,4 @@
-"""metalit: meta-learning on unlabelled data.
+r"""metalit: meta-learning on unlabelled data.
 
 usage: python -m metalit COMMAND [--config FILE ...] [--KEY VALUE ...]
 
@@ -16,10 +16,10 @@ options:
   --version        the version of metalit
   --debug          show the traceback of an error (also METALIT_DEBUG=1)
 
-examples:
+for example:
   python -m metalit fit --config configs/quickstart.yaml
   python -m metalit test --config configs/quickstart.yaml --ckpt_path best
-  python -m metalit predict --ckpt_path best.ckpt --data SupportQuery \\
+  python -m metalit predict --ckpt_path best.ckpt --data SupportQuery \
       --data.support labelled.csv --data.query new.csv --data.label class
 """
 

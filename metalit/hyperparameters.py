@@ -7,6 +7,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 from sklearn.base import BaseEstimator
+from torch import nn
 
 Description = Any  # JSON primitives: None, bool, int, float, str, list and dict of these
 
@@ -19,10 +20,12 @@ def describe(value: object) -> Description:
     """Write an object as JSON primitives, in the form of a YAML config.
 
     Objects become `{"class_path": …, "init_args": …}`; their arguments are read back from
-    attributes of the same names, scikit-learn's convention, which all of metalit follows.
+    attributes of the same names, scikit-learn's convention, which all of metalit follows. A
+    function becomes its import path.
 
     Raises:
-        UndescribableError: If an object does not keep an argument under its name, or is a lambda.
+        UndescribableError: If an object does not keep an argument under its name, takes any number
+            of them (as `nn.Sequential` does), or is a lambda.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -31,20 +34,31 @@ def describe(value: object) -> Description:
     if isinstance(value, Mapping):
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, partial):
-        return {"class_path": _path(value.func), "init_args": describe(value.keywords)}
-    if inspect.isclass(value) or inspect.isfunction(value):
+        # a factory that jsonargparse built calls a function of its own, with the class last
+        target = value.args[-1] if value.args else value.func
+        if value.args and not inspect.isclass(target):
+            raise UndescribableError(f"{value} has arguments without a name.")
+        return {"class_path": _path(target), "init_args": describe(value.keywords)}
+    if inspect.isfunction(value):
+        return _path(value)
+    if inspect.isclass(value):
         return {"class_path": _path(value)}
     if isinstance(value, BaseEstimator):
-        return {"class_path": _path(type(value)), "init_args": describe(value.get_params(deep=False))}
+        return {
+            "class_path": _path(type(value)),
+            "init_args": describe(value.get_params(deep=False)),
+        }
     return {"class_path": _path(type(value)), "init_args": describe_arguments(value)}
 
 
 def describe_arguments(value: object) -> dict[str, Description]:
     """Write the arguments of an object's `__init__` as JSON primitives."""
-    arguments = {}
+    arguments: dict[str, Description] = {}
+    if type(value).__init__ is nn.Module.__init__:  # which takes any arguments and refuses them
+        return arguments
     for name, parameter in inspect.signature(type(value)).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
+            raise UndescribableError(f"{_path(type(value))} takes arguments without names.")
         if hasattr(value, name):
             arguments[name] = describe(getattr(value, name))
         elif parameter.default is parameter.empty or not _path(type(value)).startswith("torch."):
@@ -68,7 +82,7 @@ def build_arguments(target: type, arguments: dict[str, Description]) -> dict[str
     return dict(parser.instantiate(config).target.items(branches=False)) if arguments else {}
 
 
-def _path(target: Any) -> str:  # noqa: ANN401
+def _path(target: Any) -> str:
     name: str = target.__qualname__
     if "<" in name or "." in name:
         raise UndescribableError(f"{name} cannot be imported by its name.")

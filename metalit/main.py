@@ -1,14 +1,13 @@
 """The command line: Lightning's CLI, with run folders and one-line errors."""
 
 import logging
-import re
-import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from lightning import LightningDataModule
+from jsonargparse import ArgumentError
+from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import (
     ArgsType,
@@ -16,34 +15,98 @@ from lightning.pytorch.cli import (
     LightningCLI,
     SaveConfigCallback,
 )
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
 # importing the subpackages lets a class_path in YAML be short
-from . import augmentations, callbacks, data, datasets, inner_loops, learners  # noqa: F401
-from . import loggers, losses, metrics, networks, tasks  # noqa: F401
+from . import (  # noqa: F401
+    augmentations,
+    callbacks,
+    data,
+    datasets,
+    inner_loops,
+    learners,
+    losses,
+    metrics,
+    networks,
+    tasks,
+)
 from .callbacks import PredictionWriter, RunSummary
+from .checkpoints import OptimizerSettings, differences, load_checkpoint
+from .data import EpisodeDataModule, MetaBatchSampler
+from .loggers import CSV, RunLogger
+from .messages import calm, explain, show_log
 from .meta_learner import MetaLearner
-from .runs import cut_metrics, find_checkpoint, new_run, run_of
+from .runs import (
+    CHECKPOINTS,
+    METRICS,
+    cut_metrics,
+    find_checkpoint,
+    new_run,
+    run_of,
+    save_config,
+    short,
+)
+
+__all__ = ["explain", "main"]
 
 log = logging.getLogger(__name__)
 
+CALLBACKS = {"checkpoint": "best", "last_checkpoint": "last"}
+
 
 class RunConfig(SaveConfigCallback):
-    """Saves the parsed configuration in the run folder and with every logger."""
+    """Saves the parsed configuration as `config.yaml`; `test` writes `test.yaml`, and so on."""
 
-    def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ANN401
-        """Hand the configuration to the loggers."""
-        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        for logger in trainer.loggers:
-            logger.log_hyperparams(config)
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write it into the run folder, and hand that of `fit` to the loggers."""
+        text = self.parser.dump(self.config, skip_unset=False)
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        if stage == "fit":
+            save_config(folder / "config.yaml", text)
+            for logger in trainer.loggers:
+                logger.log_hyperparams(yaml.safe_load(text))
+        else:
+            (folder / f"{TrainerFn(stage).value}.yaml").write_text(text)
 
 
 class MetalitCLI(LightningCLI):
     """LightningCLI whose runs are folders `version_n` under `trainer.default_root_dir`.
 
     `--ckpt_path` takes `last` and `best` of the newest run, or a file. `fit --ckpt_path last` goes
-    on in the folder of that run; every other `fit` gets a folder of its own.
+    on in the folder of that run; every other `fit` gets a folder of its own. The other commands
+    write into the folder of the run that their checkpoint comes from.
+
+    Args:
+        args: Arguments as on the command line, without the program; None means `sys.argv`.
     """
+
+    run: Path | None = None
+
+    def __init__(self, args: ArgsType = None) -> None:
+        self.checkpoint: dict[str, Any] = {}
+        self.going_on = False
+        self.optimizer_settings: dict[str, Any] = {}
+        strict = {"exit_on_error": False, "allow_abbrev": False}
+        try:
+            super().__init__(
+                MetaLearner,
+                LightningDataModule,
+                args=args,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                seed_everything_default=0,
+                save_config_callback=RunConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                parser_kwargs={**strict, **{name: strict for name in self.subcommands()}},
+            )
+        except BaseException:
+            if self.run is not None:
+                with suppress(OSError):  # a folder with something in it stays
+                    self.run.rmdir()
+            raise
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add trainer, model and data; the model may come from a checkpoint instead."""
@@ -53,67 +116,127 @@ class MetalitCLI(LightningCLI):
         parser.set_defaults({"trainer.default_root_dir": "runs"})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Give every run the checkpoints `last` and `best`."""
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults(
-            {
-                "checkpoint.monitor": "val/accuracy",
-                "checkpoint.mode": "max",
-                "checkpoint.filename": "best",
-                "checkpoint.save_last": True,
-                "checkpoint.auto_insert_metric_name": False,
-                "checkpoint.enable_version_counter": False,
-            }
-        )
+        """Give every run the checkpoints `best` and `last`.
+
+        Two callbacks, since Lightning's `save_last` saves only where the best one improves.
+        """
+        for key, name in CALLBACKS.items():
+            parser.add_lightning_class_args(ModelCheckpoint, key)
+            parser.set_defaults(
+                {
+                    f"{key}.filename": name,
+                    f"{key}.auto_insert_metric_name": False,
+                    f"{key}.enable_version_counter": False,
+                }
+            )
+        parser.set_defaults({"checkpoint.monitor": "val/accuracy", "checkpoint.mode": "max"})
         parser.add_lightning_class_args(PredictionWriter, "predictions")
         parser.add_lightning_class_args(RunSummary, "summary")
 
     def _parse_ckpt_path(self) -> None:
         """Find the checkpoint; what the user typed beats what it holds."""
-        subcommand = self.config.subcommand
-        config = self.config[subcommand]
-        self.checkpoint: dict[str, Any] = {}
+        command = self.config.subcommand
+        config = self.config[command]
         if config.ckpt_path:
             root = Path(config.trainer.default_root_dir)
+            self.going_on = command == "fit" and config.ckpt_path == "last"
             config.ckpt_path = str(find_checkpoint(root, config.ckpt_path))
             config.weights_only = True  # nothing in a checkpoint is ever executed
-            self.checkpoint = torch.load(config.ckpt_path, map_location="cpu", weights_only=True)
+            self.checkpoint = load_checkpoint(config.ckpt_path)
             saved = {**self.checkpoint.get("hyper_parameters", {})}
-            model = {"class_path": saved.pop("_class_path", None), "init_args": saved}
-            if config.model is None and model["class_path"]:
-                self.config = self.parser.parse_object(
-                    {"subcommand": subcommand, subcommand: {"model": model}}, self.config
+            model = {
+                "class_path": saved.pop("_class_path", "metalit.MetaLearner"),
+                "init_args": saved,
+            }
+            given = config.model
+            try:
+                described = self.parser.parse_object(
+                    {"subcommand": command, command: {"model": model}}, self.config.clone()
                 )
+            except ArgumentError:
+                if given is None:
+                    raise
             else:
-                given = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-                _list_differences(model, given[subcommand]["model"])
-        elif subcommand != "fit":
+                if given is None:
+                    self.config = described
+                else:
+                    self._list_differences(self._model(described), self._model(self.config))
+        elif command != "fit":
             log.warning("No --ckpt_path was given: the model keeps its initial weights.")
-        if self.config[subcommand].model is None:
+        if self.config[command].model is None:
             raise ValueError("there is no model: give one with --config, or a --ckpt_path.")
 
+    def _model(self, config: Any) -> Any:
+        """Return the configuration of the model as JSON primitives."""
+        return yaml.safe_load(self.parser.dump(config, skip_unset=False))[config.subcommand]["model"]
+
+    def _list_differences(self, saved: Any, given: Any) -> None:
+        """Log every value of the model in which the command line departs from the checkpoint."""
+        found = differences("model", saved, given)
+        for name, (before, now) in found.items():
+            log.warning("%s is %s in the checkpoint and %s now.", name, before, now)
+        outer = {n: now for n, (_, now) in found.items() if n.startswith("model.optimizer.")}
+        schedule = saved["init_args"].get("lr_scheduler") or given["init_args"].get("lr_scheduler")
+        if self.config.subcommand == "fit" and schedule is not None:
+            changed = [*outer, *(n for n in found if n.startswith("model.lr_scheduler"))]
+            if changed:
+                raise ValueError(
+                    f"{', '.join(changed)} cannot change in a resumed run, whose learning rates "
+                    "follow the schedule of its checkpoint: keep it, or start a new run."
+                )
+        self.optimizer_settings = {name.rpartition(".")[2]: now for name, now in outer.items()}
+
     def before_instantiate_classes(self) -> None:
-        """Choose the run folder and point the loggers at it."""
+        """Choose the run folder."""
         config = self.config[self.subcommand]
-        if config.trainer.fast_dev_run or rank_zero_only.rank != 0:
+        if config.trainer.fast_dev_run or rank_zero_only.rank != 0:  # type: ignore[attr-defined]
             return
         run = run_of(Path(config.ckpt_path)) if config.ckpt_path else None
-        going_on = self.subcommand != "fit" or Path(config.ckpt_path or "").name == "last.ckpt"
-        if run is None or not going_on:
-            run = new_run(Path(config.trainer.default_root_dir))
-        elif self.subcommand == "fit":
-            cut_metrics(run / "metrics.csv", self.checkpoint["global_step"])
-        entries = config.trainer.logger
-        for entry in entries if isinstance(entries, list) else []:
-            if entry.class_path in ("metalit.loggers.CSV", "metalit.loggers.WandB"):
-                entry.init_args.save_dir = str(run)
+        if run is None or (self.subcommand == "fit" and not self.going_on):
+            run = self.run = new_run(Path(config.trainer.default_root_dir))
+        elif self.going_on:
+            step = self.checkpoint["global_step"]
+            log.info("Going on with %s after step %d.", short(run), step)
+            cut_metrics(run / METRICS, step)
+        else:
+            (run / f"{self.subcommand}.csv").unlink(missing_ok=True)
+        self.run = run
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the trainer, and let all it writes go into the run folder."""
+        given = self._get(self.config_init, "trainer").logger
+        loggers = [CSV()] if given in (None, True) else given or []
+        loggers = loggers if isinstance(loggers, list) else [loggers]
+        if self.run is not None:
+            for logger in loggers:
+                if isinstance(logger, RunLogger):
+                    logger.write_to(self.run, str(self.subcommand))
+            for key in CALLBACKS:
+                checkpoint = self._get(self.config_init, key)
+                checkpoint.dirpath = checkpoint.dirpath or str(self.run.absolute() / CHECKPOINTS)
+            kwargs["default_root_dir"] = str(self.run)
+        trainer = super().instantiate_trainer(logger=loggers, **kwargs)
+        if self.optimizer_settings:
+            trainer.callbacks.insert(0, OptimizerSettings(self.optimizer_settings))  # type: ignore[attr-defined]
+        return trainer
 
     def after_instantiate_classes(self) -> None:
-        """Let the checkpoints say exactly how the model was configured."""
-        self._dump_config()
-        model = self.config_dump["model"]
-        described = {"_class_path": model["class_path"], **model["init_args"]}
+        """Let the checkpoints say how the model was configured, and check what can be by now."""
+        model = self._model(self.config)
+        described = {"_class_path": model["class_path"], **model.get("init_args", {})}
         self.model.save_hyperparameters(described, logger=False)
+        if isinstance(self.datamodule, EpisodeDataModule):
+            if self.subcommand == "predict":
+                raise ValueError(
+                    "predict answers for data of your own but got EpisodeDataModule: give --data "
+                    "SupportQuery --data.support FILE --data.query FILE."
+                )
+            if self.subcommand == "fit":  # here, before there are several processes to complain
+                MetaBatchSampler(
+                    self.datamodule.episodes_per_epoch,
+                    self.datamodule.meta_batch_size,
+                    world_size=self.trainer.world_size,
+                )
 
 
 def main(args: ArgsType = None) -> MetalitCLI:
@@ -122,44 +245,6 @@ def main(args: ArgsType = None) -> MetalitCLI:
     Args:
         args: Arguments as on the command line, without the program; None means `sys.argv`.
     """
-    _show_log()
-    strict = {"exit_on_error": False}
-    return MetalitCLI(
-        MetaLearner,
-        LightningDataModule,
-        args=args,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        seed_everything_default=0,
-        save_config_callback=RunConfig,
-        save_config_kwargs={"overwrite": True},
-        parser_kwargs={**strict, **{name: strict for name in MetalitCLI.subcommands()}},
-    )
-
-
-def explain(error: BaseException) -> str:
-    """Return one line that says what was wrong."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines) or type(error).__name__
-
-
-def _list_differences(saved: Any, given: Any, name: str = "model") -> None:  # noqa: ANN401
-    """Log every value of the model in which the command line departs from the checkpoint."""
-    if isinstance(saved, dict) and isinstance(given, dict):
-        for key in sorted({*saved, *given}):
-            _list_differences(saved.get(key), given.get(key), f"{name}.{key}")
-    elif saved != given:
-        log.warning("%s is %s in the checkpoint and %s now.", name, saved, given)
-
-
-def _show_log() -> None:
-    """Show metalit's messages on the terminal, once, as plain lines."""
-    logger = logging.getLogger("metalit")
-    if not logger.handlers:
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
+    show_log()
+    calm()
+    return MetalitCLI(args)

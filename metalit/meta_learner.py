@@ -2,13 +2,13 @@
 
 import inspect
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 
 from .episodes import Episode, Samples
@@ -113,8 +113,8 @@ class MetaLearner(LightningModule):
 
     def on_train_batch_start(self, batch: Episode, batch_idx: int) -> None:
         """Seed what is random inside the model from `(seed, step, rank)`."""
-        step = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
-        sequence = np.random.SeedSequence([self.seed, step, self.global_rank])
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        sequence = np.random.SeedSequence([self.seed, progress.processed, self.global_rank])
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
     def on_validation_epoch_end(self) -> None:
@@ -130,12 +130,18 @@ class MetaLearner(LightningModule):
         optimizer = self.optimizer(self.parameters())
         if self.lr_scheduler is None:
             return optimizer
-        scheduler = {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[typeddict-item]
+        scheduler = self.lr_scheduler(optimizer)
+        schedule: LRSchedulerConfigType = {"scheduler": scheduler, "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down how this object was made, as JSON primitives."""
-        checkpoint["hyper_parameters"] = {**self.description(), **self.hparams}
+        class_path = f"{type(self).__module__}.{type(self).__qualname__}"
+        checkpoint["hyper_parameters"] = {
+            "_class_path": class_path,
+            **self.description(),
+            **self.hparams,
+        }
 
     def description(self) -> dict[str, Any]:
         """Return the arguments of this object as JSON primitives; what cannot be said is left out.
@@ -168,7 +174,9 @@ class MetaLearner(LightningModule):
         # weights_only: nothing in a checkpoint is ever executed
         checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
         saved = checkpoint.get("hyper_parameters", {})
-        missing = [name for name in ("learner", "loss", "metric") if name not in {**saved, **arguments}]
+        missing = [
+            name for name in ("learner", "loss", "metric") if name not in {**saved, **arguments}
+        ]
         if missing:
             raise ValueError(
                 f"{checkpoint_path} does not say how its {' and '.join(missing)} was made: pass "
@@ -188,15 +196,19 @@ class MetaLearner(LightningModule):
             logs = {"train/loss": loss.detach(), f"train/{self.metric.name}": values.mean()}
             self.log_dict(logs, batch_size=size, prog_bar=True)
         else:
-            self.scores[stage].update(values)
+            self._score_of(stage).update(values)
             self.log(f"{stage}/loss", loss, batch_size=size, on_epoch=True, sync_dist=True)
         return loss
 
     def _log_score(self, stage: str) -> None:
-        mean, ci95 = self.scores[stage].compute()
+        score = self._score_of(stage)
+        mean, ci95 = score.compute()
         name = f"{stage}/{self.metric.name}"
         self.log_dict({name: mean, f"{name}_ci95": ci95}, prog_bar=True)
-        self.scores[stage].reset()
+        score.reset()
+
+    def _score_of(self, stage: str) -> MeanConfidence:
+        return cast(MeanConfidence, self.scores[stage])
 
 
 def _normal_tensors(episodes: Episode) -> Episode:

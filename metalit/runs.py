@@ -1,11 +1,16 @@
 """Run folders: where a run writes, and which checkpoint `last` and `best` mean."""
 
 import csv
-import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 CHECKPOINTS = "checkpoints"
+METRICS = "metrics.csv"
 
 
 def new_run(root: Path) -> Path:
@@ -35,7 +40,8 @@ def find_checkpoint(root: Path, checkpoint: str) -> Path:
     if checkpoint not in ("last", "best"):
         if not Path(checkpoint).is_file():
             raise FileNotFoundError(
-                f"there is no checkpoint {checkpoint!r}: give the path of a .ckpt file, last or best."
+                f"there is no checkpoint {checkpoint!r}: give the path of a .ckpt file, last or "
+                "best."
             )
         return Path(checkpoint)
     for run in sorted(root.glob("version_*"), key=_number, reverse=True):
@@ -53,6 +59,27 @@ def run_of(checkpoint: Path) -> Path | None:
     return run if checkpoint.parent.name == CHECKPOINTS and _number(run) >= 0 else None
 
 
+def read_rows(file: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the column names and the rows of a .csv file, less a last row that is not whole."""
+    with file.open(newline="") as stream:
+        lines = stream.readlines()
+    if lines and not lines[-1].endswith("\n"):  # the run was killed while it wrote this row
+        del lines[-1]
+    reader = csv.DictReader(lines)
+    return list(reader.fieldnames or ()), list(reader)
+
+
+def write_rows(file: Path, names: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
+    """Replace a .csv file at once, so that no reader, and no kill, ever sees a part of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_suffix(".csv.new")
+    with beside.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    beside.replace(file)
+
+
 def cut_metrics(file: Path, step: int) -> None:
     """Drop the rows of `metrics.csv` from `step` on, which a resumed run will write again.
 
@@ -60,26 +87,40 @@ def cut_metrics(file: Path, step: int) -> None:
     """
     if not file.is_file():
         return
-    with file.open(newline="") as stream:
-        reader = csv.DictReader(stream)
-        names, rows = list(reader.fieldnames or ()), list(reader)
+    names, rows = read_rows(file)
     kept = [row for row in rows if row.get("step") and int(row["step"]) < step]
-    if len(kept) == len(rows):
-        return
-    beside = file.with_suffix(".csv.new")
-    with beside.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, names)
-        writer.writeheader()
-        writer.writerows(kept)
-    os.link(file, next(name for name in _backups(file) if not name.exists()))
-    beside.replace(file)
+    if len(kept) < len(rows):
+        shutil.copy2(file, free_name(file))
+    write_rows(file, names, kept)
 
 
-def _backups(file: Path) -> Iterator[Path]:
-    number = 0
-    while True:
-        number += 1
-        yield file.with_suffix(f".{number}.csv")
+def free_name(file: Path) -> Path:
+    """Return the first of `name.1.csv`, `name.2.csv`, … that does not exist."""
+    names = (file.with_suffix(f".{number}{file.suffix}") for number in count(1))
+    return next(name for name in names if not name.exists())
+
+
+def save_config(file: Path, text: str) -> None:
+    """Write a configuration; where the file holds another one, keep it and write beside it.
+
+    Which checkpoint a run was resumed from is no difference.
+    """
+    known = [file, *file.parent.glob(f"{file.stem}.*{file.suffix}")]
+    if not file.is_file():
+        file.write_text(text)
+    elif all(_settings(other.read_text()) != _settings(text) for other in known):
+        free_name(file).write_text(text)
+
+
+def _settings(text: str) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load(text)
+    return {key: value for key, value in config.items() if key not in ("ckpt_path", "weights_only")}
+
+
+def short(path: Path) -> str:
+    """Return a path relative to the working directory, where it lies within."""
+    inside = path.absolute().is_relative_to(Path.cwd())
+    return str(path.absolute().relative_to(Path.cwd()) if inside else path)
 
 
 def _number(folder: Path) -> int:

@@ -10,29 +10,36 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from torch import nn
+from torch import Tensor, nn
 
-from ..episodes import Episode
+from ..episodes import Episode, Samples
 from ..hyperparameters import build_arguments
 from ..inner_loops import InnerLoop
 from ..loggers import WandB
 from ..meta_learner import MetaLearner
-from ..metrics import MeanConfidence
+from ..metrics import EpisodeMetric, MeanConfidence
 from .pretraining import ClusterPretraining
+from .references import Reference
 
 log = logging.getLogger(__name__)
 
+Table = dict[str, dict[str, list[float]]]
+"""Mean and half-width of the interval, by row and number of steps."""
+
 
 class AdaptationReport(Callback):
-    """Scores the test episodes after several numbers of inner steps, beside two baselines.
+    """Scores the test episodes after several numbers of inner steps, beside baselines.
 
-    The baselines have the same network, inner loop and episodes: one starts from random weights,
-    the other from weights that were pre-trained the ordinary way. Writes `adaptation.json` and
+    Two baselines have the same network, inner loop and episodes: one starts from random weights,
+    the other from weights that were pre-trained the ordinary way. A third is a classical method,
+    which takes no steps: its score is the same in every column. Writes `adaptation.json` and
     `figures/adaptation.png` into the run folder, and shows a table on the terminal.
 
     Args:
         steps: Numbers of inner steps.
         pretraining: Pre-trains a baseline on the inputs of the training split; None leaves it out.
+        reference: Classical method, fitted to the support set of each test episode; None leaves
+            it out.
         seed: Seed of the baselines' random weights.
     """
 
@@ -40,10 +47,12 @@ class AdaptationReport(Callback):
         self,
         steps: Sequence[int] = (0, 1, 3, 5, 10),
         pretraining: ClusterPretraining | None = None,
+        reference: Reference | None = None,
         seed: int = 0,
     ) -> None:
         self.steps = tuple(steps)
         self.pretraining = pretraining
+        self.reference = reference
         self.seed = seed
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -57,6 +66,7 @@ class AdaptationReport(Callback):
         self._scores = {
             (name, step): MeanConfidence() for name in self._models for step in self.steps
         }
+        self._reference_score = MeanConfidence()
 
     def on_test_batch_end(
         self,
@@ -72,20 +82,26 @@ class AdaptationReport(Callback):
             model = self._models[name]
             with _inner_steps(model, step):
                 score.update(model.score(batch)[1].cpu())
+        if self.reference is not None:
+            self._reference_score.update(self._refer(batch, self._models["meta-trained"].metric))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the table, draw the figure and write both down."""
         values = {key: score.compute() for key, score in self._scores.items()}
+        rows = list(self._models)
+        if self.reference is not None:
+            score = self._reference_score.compute()  # on every rank: it gathers
+            values |= {(self.reference.name, step): score for step in self.steps}
+            rows.append(self.reference.name)
         if not trainer.is_global_zero:
             return
         metric = self._models["meta-trained"].metric.name
         table = {
-            name: {str(s): [float(v) for v in values[name, s]] for s in self.steps}
-            for name in self._models
+            name: {str(s): [float(v) for v in values[name, s]] for s in self.steps} for name in rows
         }
         episodes = int(next(iter(self._scores.values())).moments[0])
-        log.info("\n%s\n", self._table(table, metric, episodes))
-        if trainer.log_dir is None or trainer.fast_dev_run:
+        log.info("\n%s\n", _format(table, metric, episodes))
+        if trainer.log_dir is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         folder = Path(trainer.log_dir)
         (folder / "figures").mkdir(parents=True, exist_ok=True)
@@ -93,11 +109,22 @@ class AdaptationReport(Callback):
         (folder / "adaptation.json").write_text(
             json.dumps({"metric": metric, "episodes": episodes, "mean_and_ci95": table}, indent=2)
         )
-        _draw(table, metric, figure)
+        _draw(table, metric, figure, flat=self.reference.name if self.reference else None)
         log.info("The figure: %s", figure)
         for logger in trainer.loggers:
             if isinstance(logger, WandB):
                 logger.log_image("test/adaptation", [str(figure)])
+
+    def _refer(self, episodes: Episode, metric: EpisodeMetric) -> Tensor:
+        """Score the classical method on each of B episodes, shape `(B,)`."""
+        assert self.reference is not None
+        (x, y), (query, truth) = (Samples(*(t.cpu() for t in part)) for part in episodes)
+        return torch.cat(
+            [
+                metric(self.reference(Samples(x[b], y[b]), query[b])[None], truth[b : b + 1])
+                for b in range(len(x))
+            ]
+        )
 
     def _untrained(self, trained: MetaLearner) -> MetaLearner:
         """Build the learner once more, with new random weights."""
@@ -115,21 +142,6 @@ class AdaptationReport(Callback):
         network.network = self.pretraining(network.network, data.inputs("train"))  # type: ignore[misc]
         return model.to(trained.device).eval()
 
-    def _table(self, table: dict[str, dict[str, list[float]]], metric: str, episodes: int) -> str:
-        percent = all(abs(m) <= 1 for row in table.values() for m, _ in row.values())
-        scale, unit = (100, "in %, ") if percent else (1, "")
-        title = (
-            f"{metric.replace('_', ' ')} on {episodes} test episodes, {unit}mean ± 95 % confidence "
-            "interval,\nafter a number of gradient steps on the support set:"
-        )
-        head = f"{'inner steps':14}" + "".join(f"{step:>15}" for step in self.steps)
-        rows = [
-            f"{name:14}"
-            + "".join(f"{f'{scale * m:.1f} ± {scale * ci:.1f}':>15}" for m, ci in row.values())
-            for name, row in table.items()
-        ]
-        return "\n".join([title, "", head, *rows])
-
 
 @contextmanager
 def _inner_steps(model: nn.Module, steps: int) -> Iterator[None]:
@@ -145,17 +157,41 @@ def _inner_steps(model: nn.Module, steps: int) -> Iterator[None]:
             loop.eval_steps = value
 
 
-def _draw(table: dict[str, dict[str, list[float]]], metric: str, file: Path) -> None:
+def _format(table: Table, metric: str, episodes: int) -> str:
+    """The table as text, in per cent where all scores are shares."""
+    percent = all(abs(mean) <= 1 for row in table.values() for mean, _ in row.values())
+    scale, digits, unit = (100, 1, "in %, ") if percent else (1, 3, "")
+    steps = next(iter(table.values()))
+    width = max(14, *(len(name) + 2 for name in table))
+    lines = [
+        f"{metric.replace('_', ' ')} on {episodes} test episodes, {unit}mean ± 95 % confidence "
+        "interval,",
+        "after a number of gradient steps on the support set:",
+        "",
+        f"{'inner steps':{width}}" + "".join(f"{step:>16}" for step in steps),
+    ]
+    for name, row in table.items():
+        cells = (f"{scale * m:.{digits}f} ± {scale * ci:.{digits}f}" for m, ci in row.values())
+        lines.append(f"{name:{width}}" + "".join(f"{cell:>16}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _draw(table: Table, metric: str, file: Path, flat: str | None) -> None:
+    """Draw the scores against the steps; the row called `flat` takes none and gets no marks."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot(
         xlabel="gradient steps on the support set", ylabel=f"query {metric.replace('_', ' ')}"
     )
-    for (name, row), marker in zip(table.items(), "osD", strict=False):
+    for (name, row), marker in zip(table.items(), "osDv", strict=False):
         steps = [int(step) for step in row]
         mean, ci95 = torch.tensor(list(row.values())).T.tolist()
-        axes.errorbar(steps, mean, yerr=ci95, label=name, marker=marker, capsize=3)
+        if name == flat:
+            axes.axhline(mean[0], label=name, color="black", linestyle="--", zorder=1)
+            axes.axhspan(mean[0] - ci95[0], mean[0] + ci95[0], color="black", alpha=0.1)
+        else:
+            axes.errorbar(steps, mean, yerr=ci95, label=name, marker=marker, capsize=3)
     axes.set_xticks(sorted({int(step) for row in table.values() for step in row}))
     axes.grid(alpha=0.3)
     axes.legend()

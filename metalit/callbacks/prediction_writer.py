@@ -11,6 +11,10 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
+from ..data import SupportQuery
+from ..episodes import Episode
+from ..runs import short
+
 log = logging.getLogger(__name__)
 
 FORMATS = (".csv", ".parquet", ".npz")
@@ -19,22 +23,43 @@ FORMATS = (".csv", ".parquet", ".npz")
 class PredictionWriter(BasePredictionWriter):
     """Writes one row a query sample: its name, the prediction and what it rests on.
 
-    With K outputs and classes, or for a clusterer, the columns are `prediction` and one
-    `probability_<class>` each (softmax); with one output and no targets `score` (higher is more
-    anomalous); in regression `target_0` and so on.
+    With K outputs the columns are `prediction` and one `probability_<class>` each (softmax), where
+    a learner that does not look at labels, such as a clusterer, has the numbers 0 to K - 1 for
+    classes; with one output and no targets `score` (higher is more anomalous); in regression
+    `target_0` and so on.
 
     Args:
-        file: Where to write: .csv, .parquet or .npz. A bare name goes into the run folder.
+        file: Where to write: .csv, .parquet or .npz. None is `predictions.csv` in the run folder.
 
     Raises:
         ValueError: If the format is none of the three.
     """
 
-    def __init__(self, file: str = "predictions.csv") -> None:
+    def __init__(self, file: str | None = None) -> None:
         super().__init__(write_interval="epoch")
-        if Path(file).suffix not in FORMATS:
+        if file is not None and Path(file).suffix not in FORMATS:
             raise ValueError(f"file={file!r} has no known format: choose {', '.join(FORMATS)}.")
         self.file = file
+        self._labels_matter = True
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Episode,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Find out whether the learner looks at labels: only then do outputs mean classes."""
+        support, query = batch
+        unlabelled = support._replace(y=torch.full_like(support.y, -1))
+        try:
+            again = pl_module.predict_step(Episode(unlabelled, query), batch_idx)
+        except ValueError:  # such as the refusal of a cross-entropy
+            self._labels_matter = True
+        else:
+            self._labels_matter = not torch.equal(again, outputs)
 
     def write_on_epoch_end(
         self,
@@ -44,21 +69,21 @@ class PredictionWriter(BasePredictionWriter):
         batch_indices: Sequence[Any],
     ) -> None:
         """Write the file and say where it is."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data: SupportQuery = trainer.datamodule  # type: ignore[attr-defined]
         outputs: Tensor = torch.cat([batch.flatten(0, 1) for batch in predictions])
-        columns = {"name": np.asarray(data.names), **_columns(outputs, data.classes, data.regression)}
-        bare = Path(self.file).name == self.file and trainer.log_dir is not None
-        path = Path(str(trainer.log_dir)) / self.file if bare else Path(self.file)
+        classes = data.classes if self._labels_matter else None
+        columns = {"name": np.asarray(data.names), **_columns(outputs, classes, data.targets)}
+        path = Path(self.file or Path(trainer.log_dir or ".") / "predictions.csv")
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, columns)
-        log.info("%d predictions: %s", len(outputs), path)
+        log.info("%d predictions: %s", len(outputs), short(path))
 
 
 def _columns(
-    outputs: Tensor, classes: Sequence[str] | None, regression: bool
-) -> dict[str, np.ndarray]:
+    outputs: Tensor, classes: Sequence[str] | None, targets: bool
+) -> dict[str, np.ndarray[Any, Any]]:
     values = outputs.double().cpu()
-    if regression:
+    if targets:
         return {f"target_{k}": values[:, k].numpy() for k in range(values.shape[1])}
     if values.shape[1] == 1:
         return {"score": values[:, 0].numpy()}
@@ -69,7 +94,7 @@ def _columns(
     return {"prediction": best, **probabilities}
 
 
-def _write(path: Path, columns: dict[str, np.ndarray]) -> None:
+def _write(path: Path, columns: dict[str, np.ndarray[Any, Any]]) -> None:
     import pandas as pd
 
     if path.suffix == ".npz":

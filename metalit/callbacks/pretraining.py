@@ -64,8 +64,9 @@ class ClusterPretraining:
         classifier = nn.Sequential(trained.encoder, head).train()
         optimizer = torch.optim.Adam(classifier.parameters(), lr=self.lr)
         for _ in range(self.epochs):
-            for batch in torch.randperm(len(x), generator=generator).split(self.batch_size):
+            for batch in torch.split(torch.randperm(len(x), generator=generator), self.batch_size):
                 optimizer.zero_grad()
-                nn.functional.cross_entropy(classifier(x[batch]), labels[batch]).backward()
+                loss = nn.functional.cross_entropy(classifier(x[batch]), labels[batch])
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
         return trained.requires_grad_(True).eval()  # type: ignore[no-any-return]

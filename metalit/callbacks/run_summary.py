@@ -6,6 +6,8 @@ from pathlib import Path
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
+from ..runs import short
+
 log = logging.getLogger(__name__)
 
 
@@ -15,16 +17,17 @@ class RunSummary(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the lines."""
         checkpoints = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
-        best = next((c for c in checkpoints if c.best_model_path), None)
+        best = next((c for c in checkpoints if c.monitor and c.best_model_path), None)
         if not trainer.is_global_zero or trainer.log_dir is None or best is None:
             return
-        config = f"--config {Path(trainer.log_dir) / 'config.yaml'}"
+        run, file = Path(trainer.log_dir), short(Path(best.best_model_path))
+        config = f"--config {short(run / 'config.yaml')}"
         lines = [
-            f"run folder        {trainer.log_dir}",
-            f"best checkpoint   {best.best_model_path} ({best.monitor} {best.best_model_score:.4f})",
+            f"run folder        {short(run)}",
+            f"best checkpoint   {file} ({best.monitor} {best.best_model_score:.4f})",
             "next commands",
-            f"  test it         python -m metalit test {config} --ckpt_path {best.best_model_path}",
-            f"  use it          python -m metalit predict --ckpt_path {best.best_model_path} "
+            f"  test it         python -m metalit test {config} --ckpt_path {file}",
+            f"  use it          python -m metalit predict --ckpt_path {file} "
             "--data SupportQuery --data.support LABELLED --data.query NEW",
             f"  train longer    python -m metalit fit {config} --ckpt_path last "
             "--trainer.max_epochs MORE",

@@ -80,6 +80,10 @@ class EpisodeDataModule(LightningDataModule):
         for split in splits.get(stage, ()):
             if split not in self._fitted:
                 self._fitted[split] = self._fit(deepcopy(wanted[split]), split)
+        if self.trainer is not None:
+            # MetaBatchSampler splits every meta-batch over the processes; with the default of
+            # use_distributed_sampler Lightning would try to split it once more, and fail
+            self.trainer._accelerator_connector.use_distributed_sampler = False
 
     def train_dataloader(self) -> DataLoader[tuple[Episode, int]]:
         """Return the loader of training episodes, from the meta-batch that is next."""
@@ -132,7 +136,10 @@ class EpisodeDataModule(LightningDataModule):
     def _batches_done(self) -> int:
         # total.processed, not a counter of ours: it is restored before iter() is called on resume,
         # and it is already up to date when ModelCheckpoint saves in on_train_batch_end
-        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed if self.trainer else 0
+        if self.trainer is None:
+            return 0
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        return int(progress.processed)
 
 
 def _tensors(dataset: Dataset[Any]) -> tuple[Tensor, Tensor | None]:

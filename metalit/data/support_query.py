@@ -1,5 +1,7 @@
 """The user's own episode, from files, for `predict`."""
 
+import csv
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ class SupportQuery(LightningDataModule):
         support: File or folder of the examples to learn from.
         query: File or folder of the examples to answer for; its labels are not looked at.
         label: Column or array of the labels; None means `label` in a table and `y` in an .npz.
+        regression: Whether the labels are targets rather than classes; None decides it by whether
+            some of them have a fraction.
         image_size: Height and width to which images of a folder are brought, in pixels.
         channels: 1 for grey images, 3 for colour.
         invert: Swap dark and bright, for a network that was trained on the other.
@@ -37,7 +41,7 @@ class SupportQuery(LightningDataModule):
     Attributes:
         classes: Class names in the order of the outputs, or None without labels.
         names: One name a query sample: its row number or its path in the folder.
-        regression: Whether the labels are numbers with fractions, which are targets, not classes.
+        targets: Whether the labels are targets rather than classes.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class SupportQuery(LightningDataModule):
         support: str,
         query: str,
         label: str | None = None,
+        regression: bool | None = None,
         image_size: int = 28,
         channels: int = 1,
         invert: bool = False,
@@ -54,25 +59,31 @@ class SupportQuery(LightningDataModule):
         self.support = support
         self.query = query
         self.label = label
+        self.regression = regression
         self.image_size = image_size
         self.channels = channels
         self.invert = invert
         self.shape = shape
         self.classes: list[str] | None = None
         self.names: list[str] = []
-        self.regression = False
+        self.targets = False
 
     def setup(self, stage: str) -> None:
         """Read both sets."""
         x, labels, _ = self._read(self.support, self.label)
-        try:
-            query, _, self.names = self._read(self.query, self.label)
-        except ValueError:  # a query table usually lacks the column of the labels
-            query, _, self.names = self._read(self.query, None)
+        in_query = self.label is not None and self.label in _columns(self.query)
+        query, _, self.names = self._read(self.query, self.label if in_query else None)
         if x.shape[1:] != query.shape[1:]:
             raise ValueError(
                 f"support samples have shape {tuple(x.shape[1:])} but query samples "
                 f"{tuple(query.shape[1:])}: give both the same columns or image size."
+            )
+        names = {self.label or "label"}
+        columns = [[c for c in _columns(f) if c not in names] for f in (self.support, self.query)]
+        if _is_table(self.support) and _is_table(self.query) and columns[0] != columns[1]:
+            raise ValueError(
+                f"{self.support} has the columns {columns[0]} but {self.query} {columns[1]}: give "
+                "both the same columns in the same order."
             )
         y = self._labels(labels, len(x))
         ignored = torch.full((len(query),), -1)
@@ -85,10 +96,18 @@ class SupportQuery(LightningDataModule):
     def _labels(self, labels: NDArray[Any] | None, size: int) -> Tensor:
         if labels is None:
             return torch.full((size,), -1)
-        self.regression = labels.dtype.kind == "f"
-        if self.regression:
+        kind = labels.dtype.kind
+        self.targets = kind == "f" if self.regression is None else self.regression
+        if self.targets:
+            if kind == "U" or not np.isfinite(labels).all():
+                raise ValueError(
+                    f"the targets of {self.support} hold text or nothing in some row but each must "
+                    "be a number: fill them or drop the rows."
+                )
             return torch.from_numpy(labels.astype(np.float32))[:, None]
-        missing = labels == ("" if labels.dtype.kind in "US" else -1)
+        if kind == "f":
+            labels = np.where(np.isnan(labels), "", labels.astype(str))
+        missing = labels == ("" if labels.dtype.kind == "U" else -1)
         known = np.unique(labels[~missing])
         self.classes = [str(name) for name in known]
         y = np.searchsorted(known, labels)
@@ -106,5 +125,33 @@ class SupportQuery(LightningDataModule):
         table, labels = read_table(source, label)
         x = to_float(torch.from_numpy(table))
         if self.shape is not None:
+            if x[0].numel() != math.prod(self.shape):
+                raise ValueError(
+                    f"{source} has {x[0].numel()} numbers a row but shape={self.shape} needs "
+                    f"{math.prod(self.shape)}: correct shape."
+                )
             x = x.reshape(len(x), *self.shape)
         return x, labels, [str(row) for row in range(len(x))]
+
+
+def _is_table(source: str) -> bool:
+    return Path(source).suffix.lower() in (".csv", ".parquet")
+
+
+def _columns(source: str) -> list[str]:
+    """Return the names of the columns of a table, or of the arrays of an .npz."""
+    file = Path(source)
+    if not file.is_file():
+        return []
+    if file.suffix.lower() == ".csv":
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            names = next(csv.reader(stream), [])
+        return [name for name in names if name]
+    if file.suffix.lower() == ".parquet":
+        from pyarrow.parquet import read_schema
+
+        return [name for name in read_schema(file).names if not name.startswith("__index_level")]
+    if file.suffix.lower() == ".npz":
+        with np.load(file) as arrays:
+            return list(arrays)
+    return []

@@ -16,8 +16,9 @@ class GradientDescent(InnerLoop):
     a constant (FOMAML), which needs no graph of the inner loop.
 
     Args:
-        lr: Step size of the inner loop, the paper's α; 0.4 for Omniglot, 0.01 for sinusoids.
-        steps: Steps per episode in training; 0 trains one network for all tasks, without adaptation.
+        lr: Step size of the inner loop, the paper's alpha; 0.4 for Omniglot, 0.01 for sinusoids.
+        steps: Steps per episode in training; 0 trains one network for all tasks, without adapting
+            it.
         eval_steps: Steps per episode in evaluation (`module.eval()`); `steps` if None. More steps
             than in training often help, because query accuracy goes on rising.
         first_order: Drop the second derivatives.

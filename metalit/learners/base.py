@@ -28,7 +28,7 @@ class Learner(nn.Module, ABC):
             number of targets for regression, 1 for an anomaly score (higher is more anomalous).
         """
 
-    def check(self, support: Samples) -> None:  # noqa: B027 - most learners take any episode
+    def check(self, support: Samples) -> None:
         """Raise a ValueError in one line if the support set does not fit this learner.
 
         `MetaLearner` calls it once a stage, with the first episode, before any work is done.

@@ -84,8 +84,14 @@ class MAML(Learner):
     @torch.no_grad()
     def check(self, support: Samples) -> None:
         """Refuse an episode whose labels do not fit the outputs or the inner loss."""
-        outputs = self.network(support.x)
         network, loss = type(self.network).__name__, type(self.inner_loss).__name__
+        try:
+            outputs = self.network(support.x)
+        except (IndexError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{network} cannot take samples of shape {tuple(support.x.shape[1:])} "
+                f"({str(error).splitlines()[0]}): give it data of the shape that it was made for."
+            ) from error
         if outputs.ndim != 2 or len(outputs) != len(support.x):
             raise ValueError(
                 f"{network} returns shape {tuple(outputs.shape)} for {len(support.x)} samples but "
@@ -106,7 +112,9 @@ class MAML(Learner):
             self.inner_loss(outputs, support.y)
         except (IndexError, RuntimeError, ValueError) as error:
             unlabelled = not support.y.is_floating_point() and bool((support.y < 0).any())
-            reason = "it has samples without a label (-1)" if unlabelled else str(error).splitlines()[0]
+            reason = (
+                "it has samples without a label (-1)" if unlabelled else str(error).splitlines()[0]
+            )
             raise ValueError(
                 f"inner_loss {loss} cannot score outputs of shape {tuple(outputs.shape)} against "
                 f"this support set: {reason}; label it, or use a loss that fits."

@@ -18,7 +18,7 @@ class TaskDistribution(ABC):
     that an episode is a pure function of its seed.
     """
 
-    def fit(self, x: Tensor, y: Tensor | None = None) -> Self:  # noqa: ARG002
+    def fit(self, x: Tensor, y: Tensor | None = None) -> Self:
         """Learn what is needed from a split of the data; synthetic tasks need nothing.
 
         Args:
@@ -39,7 +39,7 @@ class TaskDistribution(ABC):
             come from the same data.
         """
 
-    def transform(self, episodes: Episode, generators: Sequence[torch.Generator]) -> Episode:  # noqa: ARG002
+    def transform(self, episodes: Episode, generators: Sequence[torch.Generator]) -> Episode:
         """Change how a meta-batch of B episodes looks, on whatever device it is on.
 
         Args:

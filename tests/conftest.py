@@ -1,0 +1,48 @@
+"""What the tests of the command line share."""
+
+import pytest
+
+SINUSOIDS = """
+model:
+  class_path: MetaLearner
+  init_args:
+    learner:
+      class_path: MAML
+      init_args:
+        network: {class_path: MLP, init_args: {in_features: 1, hidden: 8, out_features: 1}}
+        inner_loop: {class_path: GradientDescent, init_args: {lr: 0.01}}
+        inner_loss: torch.nn.MSELoss
+    loss: torch.nn.MSELoss
+    metric: MeanSquaredError
+data:
+  class_path: EpisodeDataModule
+  init_args:
+    tasks: {class_path: SinusoidTasks, init_args: {shot: 5}}
+    meta_batch_size: 2
+    episodes_per_epoch: 12
+    val_episodes: 4
+    test_episodes: 4
+checkpoint: {monitor: val/mean_squared_error, mode: min}
+trainer:
+  accelerator: cpu
+  max_epochs: 1
+  enable_progress_bar: false
+  enable_model_summary: false
+  log_every_n_steps: 1
+  num_sanity_val_steps: 0
+"""
+
+
+@pytest.fixture(autouse=True)
+def command_line(monkeypatch):
+    """Hide pytest's own arguments, which LightningCLI would warn of, and keep W&B quiet."""
+    monkeypatch.setattr("sys.argv", ["metalit"])
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
+@pytest.fixture
+def sinusoids(tmp_path):
+    """A config that trains for 6 steps an epoch; its runs go to `tmp_path / "runs"`."""
+    file = tmp_path / "sinusoids.yaml"
+    file.write_text(f"{SINUSOIDS}  default_root_dir: {tmp_path / 'runs'}\n")
+    return file

@@ -1,0 +1,462 @@
+"""What every Learner, InnerLoop, TaskDistribution and the rest must do: one suite for all classes.
+
+A new class is found by itself and needs one line in the table of examples.
+"""
+
+import copy
+import importlib
+import inspect
+import json
+import pickle
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+import metalit
+from metalit import Episode, EpisodeDataModule, MetaLearner, Samples, augmentations, losses, metrics
+from metalit.data import EpisodeDataset
+from metalit.hyperparameters import build_arguments, describe
+from metalit.inner_loops import GradientDescent, InnerLoop
+from metalit.learners import MAML, Learner
+from metalit.networks import MLP
+from metalit.tasks import (
+    AugmentationTasks,
+    BlobTasks,
+    ClusterTasks,
+    LabelTasks,
+    OutlierTasks,
+    SinusoidTasks,
+    TaskDistribution,
+)
+
+# every concrete class has an example; learners take 4 features and have 3 outputs
+LEARNERS: dict[str, Callable[[], Learner]] = {
+    "MAML": lambda: MAML(MLP(4, 8, 3), GradientDescent(0.1, steps=2), nn.CrossEntropyLoss()),
+}
+INNER_LOOPS: dict[str, Callable[[int], InnerLoop]] = {  # from a number of steps
+    "GradientDescent": lambda steps: GradientDescent(lr=0.1, steps=steps),
+}
+TASKS: dict[str, Callable[[], TaskDistribution]] = {
+    "AugmentationTasks": lambda: AugmentationTasks(3, 2, 2, augmentations.Noise(0.1)),
+    "BlobTasks": lambda: BlobTasks(12, 9, teacher=KMeans(3, n_init=1)),
+    "ClusterTasks": lambda: ClusterTasks(3, 1, 2, clusters=5, partitions=2),
+    "LabelTasks": lambda: LabelTasks(3, 1, 2),
+    "OutlierTasks": lambda: OutlierTasks(n_support=10, n_query=10, features=3),
+    "SinusoidTasks": lambda: SinusoidTasks(shot=3, query_shot=4),
+}
+AUGMENTATIONS: dict[str, Callable[[], augmentations.Augmentation]] = {
+    "Affine": lambda: augmentations.Affine(degrees=20, translate=0.1, scale=(0.8, 1.2)),
+    "Compose": lambda: augmentations.Compose([augmentations.Flip(), augmentations.Noise(0.2)]),
+    "Elastic": lambda: augmentations.Elastic(0.1, points=3),
+    "Erase": lambda: augmentations.Erase(0.9, area=(0.1, 0.2)),
+    "Flip": lambda: augmentations.Flip(vertical=0.3),
+    "FromModule": lambda: augmentations.FromModule(nn.Dropout(0.3)),
+    "Noise": lambda: augmentations.Noise(0.2),
+    "PixelDropout": lambda: augmentations.PixelDropout(0.2),
+    "Shift": lambda: augmentations.Shift(1, fill=0.5),
+}
+METRICS: dict[str, Callable[[], metrics.EpisodeMetric]] = {
+    "AUROC": metrics.AUROC,
+    "Accuracy": metrics.Accuracy,
+    "AdjustedRand": metrics.AdjustedRand,
+    "MatchedAccuracy": metrics.MatchedAccuracy,
+    "MeanSquaredError": metrics.MeanSquaredError,
+    "NormalizedMutualInfo": metrics.NormalizedMutualInfo,
+}
+LOSSES: dict[str, Callable[[], nn.Module]] = {
+    "BinaryCrossEntropy": losses.BinaryCrossEntropy,
+    "CrossEntropyLoss": lambda: nn.CrossEntropyLoss(label_smoothing=0.1, ignore_index=-1),
+    "MSELoss": nn.MSELoss,
+    "MatchedCrossEntropy": losses.MatchedCrossEntropy,
+    "SoftKMeans": lambda: losses.SoftKMeans(temperature=0.5),
+}
+FROM_DATA = ("AugmentationTasks", "ClusterTasks", "LabelTasks")
+PARTS = {**AUGMENTATIONS, **METRICS, **LOSSES}
+
+every_learner = pytest.mark.parametrize("name", LEARNERS)
+every_inner_loop = pytest.mark.parametrize("name", INNER_LOOPS)
+every_tasks = pytest.mark.parametrize("name", TASKS)
+
+
+def concrete_classes(base: type) -> Iterator[type]:
+    """The final classes of metalit below a contract, wherever in the package they are."""
+    for module in pkgutil.walk_packages(metalit.__path__, "metalit."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    below = list(base.__subclasses__())
+    while below:
+        found = below.pop()
+        below += found.__subclasses__()
+        if found.__module__.startswith("metalit.") and not inspect.isabstract(found):
+            yield found
+
+
+@pytest.mark.parametrize(
+    ("base", "examples"),
+    [
+        (Learner, LEARNERS),
+        (InnerLoop, INNER_LOOPS),
+        (TaskDistribution, TASKS),
+        (augmentations.Augmentation, AUGMENTATIONS),
+        (metrics.EpisodeMetric, METRICS),
+    ],
+)
+def test_every_class_has_an_example(base: type, examples: dict[str, Any]) -> None:
+    missing = {found.__name__ for found in concrete_classes(base)} - set(examples)
+    assert not missing, (
+        f"{sorted(missing)} below {base.__name__} have no example but every class is to be tested: "
+        f"add a line to the table of examples in {__file__}."
+    )
+
+
+def test_every_loss_has_an_example() -> None:
+    assert set(losses.__all__) <= set(LOSSES)
+
+
+@pytest.mark.parametrize(
+    "examples", [LEARNERS, INNER_LOOPS, TASKS, AUGMENTATIONS, METRICS, LOSSES], ids=len
+)
+def test_every_example_is_of_the_class_that_it_is_named_after(examples: dict[str, Any]) -> None:
+    for name, make in examples.items():
+        made = make(1) if examples is INNER_LOOPS else make()
+        assert type(made).__name__ == name
+
+
+# learners
+
+
+def make_learner(name: str, dtype: torch.dtype = torch.float64) -> Learner:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return LEARNERS[name]().to(dtype)
+
+
+def make_task(
+    shot: int = 2, queries: int = 5, dtype: torch.dtype = torch.float64
+) -> tuple[Samples, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3 * shot + queries, 4, generator=generator).to(dtype)
+    y = torch.arange(3).repeat_interleave(shot)
+    return Samples(x[: 3 * shot], y), x[3 * shot :]
+
+
+@every_learner
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("shot", "queries"), [(2, 5), (1, 1), (7, 20)])
+def test_a_learner_answers_tasks_of_any_size(
+    name: str, dtype: torch.dtype, shot: int, queries: int
+) -> None:
+    learner = make_learner(name, dtype)
+    support, query = make_task(shot, queries, dtype)
+    learner.check(support)
+    outputs = learner(support, query)
+    assert outputs.shape == (queries, 3)
+    assert outputs.dtype == dtype
+    assert outputs.isfinite().all()
+
+
+@every_learner
+def test_the_outer_gradient_reaches_every_parameter_of_a_learner(name: str) -> None:
+    learner = make_learner(name)
+    support, query = make_task()
+    trainable = [(n, p) for n, p in learner.named_parameters() if p.requires_grad]
+    outputs = learner(support, query)
+    assert outputs.requires_grad == bool(trainable)
+    if trainable:
+        nn.functional.cross_entropy(outputs, torch.arange(5) % 3).backward()
+    for parameter, value in trainable:
+        assert value.grad is not None, parameter
+        assert value.grad.isfinite().all(), parameter
+        assert value.grad.any(), parameter
+
+
+@every_learner
+def test_a_learner_depends_on_its_support_set(name: str) -> None:
+    learner = make_learner(name)
+    support, query = make_task()
+    other = support._replace(y=support.y.flip(0))
+    assert not torch.equal(learner(support, query), learner(other, query))
+
+
+@every_learner
+def test_a_learner_changes_neither_itself_nor_its_task(name: str) -> None:
+    learner = make_learner(name)
+    support, query = make_task()
+    before = copy.deepcopy(learner.state_dict())
+    learner(support, query)
+    assert all(torch.equal(value, before[key]) for key, value in learner.state_dict().items())
+    (kept, kept_query) = make_task()
+    assert all(map(torch.equal, (*support, query), (*kept, kept_query)))
+
+
+@every_learner
+def test_a_learner_in_evaluation_gives_the_same_answer_twice(name: str) -> None:
+    learner = make_learner(name).eval()
+    assert torch.equal(learner(*make_task()), learner(*make_task()))
+
+
+@every_learner
+def test_the_state_dict_of_a_learner_holds_all_that_it_knows(name: str) -> None:
+    learner, other = make_learner(name), LEARNERS[name]().double()
+    other.load_state_dict(learner.state_dict())
+    assert torch.equal(learner.eval()(*make_task()), other.eval()(*make_task()))
+
+
+@every_learner
+def test_a_learner_can_be_built_again_from_its_description(name: str) -> None:
+    learner = make_learner(name)
+    description = json.loads(json.dumps(describe(learner)))
+    built = build_arguments(MetaLearner, {"learner": description})["learner"]
+    assert type(built) is type(learner)
+    assert describe(built) == description
+    built.double().load_state_dict(learner.state_dict())
+    assert torch.equal(learner.eval()(*make_task()), built.eval()(*make_task()))
+
+
+# inner loops
+
+
+def make_params() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"weight": (3, 2), "bias": (3,), "scale": ()}
+    return {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+        for name, shape in shapes.items()
+    }
+
+
+def smooth_loss(params: dict[str, Tensor]) -> Tensor:
+    return sum((value - 1).pow(4).sum() for value in params.values())
+
+
+@every_inner_loop
+def test_an_inner_loop_keeps_names_shapes_and_dtypes(name: str) -> None:
+    fast = INNER_LOOPS[name](3)(smooth_loss, make_params())
+    for key, value in make_params().items():
+        assert fast[key].shape == value.shape
+        assert fast[key].dtype == value.dtype
+    assert len(fast) == 3
+
+
+@every_inner_loop
+def test_an_inner_loop_does_not_change_the_initial_parameters(name: str) -> None:
+    params, kept = make_params(), make_params()
+    INNER_LOOPS[name](3)(smooth_loss, params)
+    assert all(torch.equal(params[key], kept[key]) for key in kept)
+    assert params.keys() == kept.keys()
+
+
+@every_inner_loop
+def test_an_inner_loop_of_zero_steps_is_the_identity(name: str) -> None:
+    fast = INNER_LOOPS[name](0)(smooth_loss, make_params())
+    assert all(torch.equal(fast[key], value) for key, value in make_params().items())
+
+
+@every_inner_loop
+def test_an_inner_loop_lowers_the_loss(name: str) -> None:
+    params = {key: 0.5 * value for key, value in make_params().items()}
+    assert smooth_loss(INNER_LOOPS[name](3)(smooth_loss, params)) < smooth_loss(params)
+
+
+@every_inner_loop
+def test_an_inner_loop_can_be_differentiated_to_the_initial_parameters(name: str) -> None:
+    loop, params = INNER_LOOPS[name](2), make_params()
+    keys, values = list(params), list(params.values())
+
+    def adapt(*initial: Tensor) -> tuple[Tensor, ...]:
+        return tuple(loop(smooth_loss, dict(zip(keys, initial, strict=True))).values())
+
+    # against finite differences
+    start = [(0.3 * value).detach().requires_grad_() for value in values]
+    assert torch.autograd.gradcheck(adapt, start)
+
+
+@every_inner_loop
+def test_an_inner_loop_can_be_built_again_from_its_description(name: str) -> None:
+    description = json.loads(json.dumps(describe(INNER_LOOPS[name](3))))
+    built = build_arguments(MAML, {"inner_loop": description})["inner_loop"]
+    assert describe(built) == description
+    fast, again = (loop(smooth_loss, make_params()) for loop in (INNER_LOOPS[name](3), built))
+    assert all(torch.equal(fast[key], again[key]) for key in fast)
+
+
+# distributions over tasks
+
+
+def make_tasks(name: str) -> TaskDistribution:
+    """A fitted distribution; sample n of the data is the constant image n / 60."""
+    x = (torch.arange(60.0) / 60)[:, None, None, None].expand(60, 1, 4, 4).contiguous()
+    return TASKS[name]().fit(x, torch.arange(60) % 6 if name in FROM_DATA else None)
+
+
+def draw(tasks: TaskDistribution, seed: int = 0) -> Episode:
+    return tasks.sample(torch.Generator().manual_seed(seed))
+
+
+def equal(a: Episode, b: Episode) -> bool:
+    pairs = zip((*a.support, *a.query), (*b.support, *b.query), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+@every_tasks
+def test_an_episode_is_a_pure_function_of_its_generator(name: str) -> None:
+    tasks, random_state = make_tasks(name), torch.get_rng_state()
+    first = draw(tasks)
+    assert all(not equal(draw(tasks, seed), first) for seed in range(1, 6))
+    assert equal(draw(tasks), first)
+    assert equal(draw(make_tasks(name)), first)
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+@every_tasks
+def test_the_copies_of_a_distribution_draw_the_same_episodes(name: str) -> None:
+    tasks = make_tasks(name)
+    for other in (copy.deepcopy(tasks), pickle.loads(pickle.dumps(tasks))):
+        assert equal(draw(other, 3), draw(tasks, 3))
+
+
+@every_tasks
+def test_episodes_have_fixed_shapes_and_the_right_types(name: str) -> None:
+    tasks = make_tasks(name)
+    episodes = [draw(tasks, seed) for seed in range(10)]
+    for support, query in episodes:
+        assert (support.x.dtype, query.x.dtype) == (torch.float32, torch.float32)
+        assert support.x.shape[1:] == query.x.shape[1:]
+        assert support.x.isfinite().all()
+        assert query.x.isfinite().all()
+        for part in (support, query):
+            assert len(part.y) == len(part.x) > 0
+            if part.y.is_floating_point():  # targets of a regression
+                assert part.y.ndim == 2
+            else:
+                assert (part.y.dtype, part.y.ndim) == (torch.int64, 1)
+    shapes = {tuple(t.shape for part in episode for t in part) for episode in episodes}
+    assert len(shapes) == 1
+
+
+@every_tasks
+def test_labels_are_in_range(name: str) -> None:
+    tasks = make_tasks(name)
+    way = vars(tasks).get("way", 2)  # detection: normal or not
+    for support, query in (draw(tasks, seed) for seed in range(10)):
+        if support.y.is_floating_point():
+            continue
+        for part in (support, query):
+            assert part.y.min() >= -1
+            assert part.y.max() < way
+        if name in FROM_DATA:  # every class in both sets
+            assert set(support.y.tolist()) == set(query.y.tolist()) == set(range(way))
+
+
+@pytest.mark.parametrize("name", [name for name in FROM_DATA if name != "AugmentationTasks"])
+def test_support_and_query_share_no_sample(name: str) -> None:
+    tasks = make_tasks(name)
+    for support, query in (draw(tasks, seed) for seed in range(30)):
+        rows = torch.cat([support.x, query.x])[:, 0, 0, 0]
+        assert len(rows.unique()) == len(rows)
+
+
+def stack(tasks: TaskDistribution, seeds: list[int]) -> Episode:
+    dataset = EpisodeDataset(tasks, 0, "train", 8)
+    return dataset.collate([dataset[seed] for seed in seeds]).episodes
+
+
+def generators(seeds: list[int]) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+@every_tasks
+def test_a_transform_gives_an_episode_the_same_result_alone_as_in_a_batch(name: str) -> None:
+    tasks, seeds = make_tasks(name), [4, 1, 7]
+    before = stack(tasks, seeds)
+    together = tasks.transform(stack(tasks, seeds), generators(seeds))
+    for place, seed in enumerate(seeds):
+        alone = tasks.transform(stack(tasks, [seed]), generators([seed]))
+        for part, whole, old in zip(alone, together, before, strict=True):
+            assert torch.equal(part.x[0], whole.x[place])
+            assert torch.equal(part.y[0], whole.y[place])
+            assert whole.x.shape == old.x.shape
+            assert whole.x.dtype == torch.float32
+
+
+@every_tasks
+def test_a_transform_does_not_change_the_episodes_that_it_is_given(name: str) -> None:
+    tasks = make_tasks(name)
+    given = stack(tasks, [0, 1])
+    tasks.transform(given, generators([0, 1]))
+    assert equal(given, stack(tasks, [0, 1]))
+
+
+@every_tasks
+def test_a_distribution_draws_the_same_in_the_workers_of_a_loader(name: str) -> None:
+    dataset = EpisodeDataset(make_tasks(name), seed=0, stage="train", episodes=4)
+    loaders = (
+        DataLoader(dataset, 2, num_workers=workers, collate_fn=dataset.collate)
+        for workers in (0, 1)
+    )
+    for alone, worked in zip(*loaders, strict=True):
+        assert equal(alone.episodes, worked.episodes)
+        assert alone.seeds == worked.seeds
+
+
+@every_tasks
+def test_the_arguments_of_a_distribution_are_kept_under_their_names(name: str) -> None:
+    tasks = TASKS[name]()
+    assert set(inspect.signature(type(tasks)).parameters) <= set(vars(tasks))
+
+
+@every_tasks
+def test_a_distribution_can_be_built_again_from_its_description(name: str) -> None:
+    description = json.loads(json.dumps(describe(TASKS[name]())))
+    built = build_arguments(EpisodeDataModule, {"tasks": description})["tasks"]
+    assert type(built).__name__ == name
+    assert describe(built) == description
+
+
+# augmentations, metrics and losses
+
+
+def build_part(part: nn.Module) -> Any:
+    """Build an object again from its description, as an argument that takes its kind."""
+    target, argument = (MetaLearner, "loss")
+    if isinstance(part, augmentations.Augmentation):
+        target, argument = AugmentationTasks, "augmentation"
+    elif isinstance(part, metrics.EpisodeMetric):
+        target, argument = MetaLearner, "metric"
+    description = json.loads(json.dumps(describe(part)))
+    return build_arguments(target, {argument: description})[argument]
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_can_be_built_again_from_its_description(name: str) -> None:
+    part = PARTS[name]()
+    built = build_part(part)
+    assert type(built) is type(part)
+    assert describe(built) == describe(part)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_an_augmentation_built_again_does_the_same(name: str) -> None:
+    part = AUGMENTATIONS[name]()
+    x = torch.rand(2, 3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(part(x, generators([0, 1])), build_part(part)(x, generators([0, 1])))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_gives_one_float_an_episode_and_has_a_name(name: str) -> None:
+    metric = METRICS[name]()
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(
+        4, 6, 1 if name in ("AUROC", "MeanSquaredError") else 3, generator=generator
+    )
+    y = torch.arange(6).remainder(2).expand(4, 6)
+    values = metric(outputs, outputs + 1 if name == "MeanSquaredError" else y)
+    assert values.shape == (4,)
+    assert values.dtype == torch.float32
+    assert metric.name.isidentifier()
