@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -27,18 +28,17 @@ def commit() -> str:
     ).stdout.strip()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("config")
-    parser.add_argument("--name", required=True)
-    options, rest = parser.parse_known_args()
+def measure(config: str, name: str, rest: list[str]) -> dict[str, Any]:
+    """Meta-train and test one config through the command line; returns what is written down.
 
+    Where the config has an `AdaptationReport`, its table is part of it.
+    """
     at = commit()
     import torch
 
     from metalit.main import main as metalit
 
-    arguments = ["--config", options.config, *rest]
+    arguments = ["--config", config, *rest]
     # Lightning reads sys.argv beside the arguments given to it
     sys.argv = [sys.argv[0]]
     begin = time.perf_counter()
@@ -50,11 +50,11 @@ def main() -> None:
     ended = time.perf_counter()
 
     scores = {key: float(value) for key, value in test.trainer.callback_metrics.items()}
-    data = test.datamodule
+    data, threads = test.datamodule, torch.get_num_threads()
+    shown = [part.replace(os.environ.get("METALIT_DATA", "\0"), "$METALIT_DATA") for part in rest]
     result = {
-        "name": options.name,
-        "command": f"python benchmarks/accuracy.py {options.config} --name {options.name} "
-        + " ".join(part.replace(os.environ.get("METALIT_DATA", "\0"), "$METALIT_DATA") for part in rest),
+        "name": name,
+        "command": " ".join(["python benchmarks/accuracy.py", config, "--name", name, *shown]),
         "commit": at,
         "seed": fit.config.fit.seed_everything,
         "steps": steps,
@@ -63,9 +63,21 @@ def main() -> None:
         "seconds_test": round(ended - fitted, 1),
         "test_episodes": data.test_episodes,
         "scores": scores,
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} thread(s) of {os.cpu_count()} cores",
+        "hardware": f"{platform.machine()}, {threads} thread(s) of {os.cpu_count()} cores",
         "torch": torch.__version__,
     }
+    adaptation = Path(best).parent.parent / "adaptation.json"
+    if adaptation.is_file():
+        result["adaptation"] = json.loads(adaptation.read_text())["mean_and_ci95"]
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config")
+    parser.add_argument("--name", required=True)
+    options, rest = parser.parse_known_args()
+    result = measure(options.config, options.name, rest)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{options.name}.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

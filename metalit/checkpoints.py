@@ -16,10 +16,7 @@ def load_checkpoint(file: str) -> dict[str, Any]:
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises UnpicklingError, EOFError, RuntimeError and more
-        reason = str(error).splitlines()[0].partition(". ")[0] if str(error) else "it is empty"
-        raise ValueError(
-            f"{file} cannot be read as a checkpoint ({reason}): give another."
-        ) from error
+        raise ValueError(f"{file} is no checkpoint, or a damaged one: give another.") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(
             f"{file} has no state_dict but must be a checkpoint of a run: give another."

@@ -58,16 +58,20 @@ CALLBACKS = {"checkpoint": "best", "last_checkpoint": "last"}
 class RunConfig(SaveConfigCallback):
     """Saves the parsed configuration as `config.yaml`; `test` writes `test.yaml`, and so on."""
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Ask for the run folder on every rank, since that broadcasts; only rank 0 saves."""
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir)
+        super().setup(trainer, pl_module, stage)
+
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write it into the run folder, and hand that of `fit` to the loggers."""
         text = self.parser.dump(self.config, skip_unset=False)
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
         if stage == "fit":
-            save_config(folder / "config.yaml", text)
+            save_config(self._folder / "config.yaml", text)
             for logger in trainer.loggers:
                 logger.log_hyperparams(yaml.safe_load(text))
         else:
-            (folder / f"{TrainerFn(stage).value}.yaml").write_text(text)
+            (self._folder / f"{TrainerFn(stage).value}.yaml").write_text(text)
 
 
 class MetalitCLI(LightningCLI):
@@ -168,7 +172,9 @@ class MetalitCLI(LightningCLI):
 
     def _model(self, config: Any) -> Any:
         """Return the configuration of the model as JSON primitives."""
-        return yaml.safe_load(self.parser.dump(config, skip_unset=False))[config.subcommand]["model"]
+        return yaml.safe_load(self.parser.dump(config, skip_unset=False))[config.subcommand][
+            "model"
+        ]
 
     def _list_differences(self, saved: Any, given: Any) -> None:
         """Log every value of the model in which the command line departs from the checkpoint."""

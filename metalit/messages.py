@@ -89,6 +89,11 @@ def _explain_reason(name: str, target: str, reasons: list[str], given: str) -> s
         return f"--{name} names {match[1]}, which does not exist: correct the path."
     if match := re.search(r"argument subcommand: invalid choice: '(.+?)'", reason):
         return f"there is no command {match[1]!r}: choose fit, validate, test or predict."
+    if match := re.search(r"monitor='(.+?)'\)` could not find .* metrics: \[(.*?)\]", reason):
+        logged = match[2].replace("'", "")
+        return f"checkpoint.monitor is {match[1]!r} but the run logs {logged}: choose one of these."
+    if re.search("does not correspond to a subclass|has no attribute", reason):
+        return f"{name}: {reason.strip()}: correct the class_path."
     if match := re.search(r"Problems parsing config: (.*)", reason):
         return f"the configuration is no YAML ({match[1]}): correct it."
     return f"{name}: {reason}" if name else reason
@@ -132,13 +137,20 @@ def _after(mark: str, text: str) -> str:
     return next((line.split(mark, 1)[1].strip() for line in text.splitlines() if mark in line), "")
 
 
+class Terminal(logging.Handler):
+    """Writes plain lines to whatever `sys.stdout` is at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        sys.stdout.write(f"{self.format(record)}\n")
+        sys.stdout.flush()
+
+
 def show_log() -> None:
     """Show metalit's messages on the terminal, once, as plain lines."""
     logger = logging.getLogger("metalit")
     if not logger.handlers:
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
+        logger.addHandler(Terminal())
         logger.setLevel(logging.INFO)
         logger.propagate = False
 

@@ -204,7 +204,8 @@ class MetaLearner(LightningModule):
         score = self._score_of(stage)
         mean, ci95 = score.compute()
         name = f"{stage}/{self.metric.name}"
-        self.log_dict({name: mean, f"{name}_ci95": ci95}, prog_bar=True)
+        # the values are those of all processes already; sync_dist only says so to Lightning
+        self.log_dict({name: mean, f"{name}_ci95": ci95}, prog_bar=True, sync_dist=True)
         score.reset()
 
     def _score_of(self, stage: str) -> MeanConfidence:

@@ -1,5 +1,6 @@
 """What the tests of the command line share."""
 
+import lightning  # noqa: F401 - its log handler keeps the stderr of now, not one of capsys
 import pytest
 
 SINUSOIDS = """

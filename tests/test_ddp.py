@@ -3,6 +3,7 @@
 As a script, `test_ddp.py FOLDER DEVICES` is the training that the tests compare.
 """
 
+import csv
 import json
 import subprocess
 import sys
@@ -13,15 +14,17 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from metalit import Episode, EpisodeDataModule, MetaLearner
 from metalit.augmentations import Noise
-from metalit.callbacks import AdaptationReport, ClusterPretraining
+from metalit.callbacks import AdaptationReport, ClusterPretraining, RunSummary
 from metalit.inner_loops import GradientDescent
 from metalit.learners import MAML
+from metalit.main import main
 from metalit.metrics import Accuracy
 from metalit.networks import Conv4
 from metalit.tasks import AugmentationTasks, LabelTasks
@@ -79,6 +82,7 @@ def run(folder: Path, devices: int) -> None:
         num_workers=1,
     )
     record = Record(folder)
+    saver = ModelCheckpoint(folder, "best", monitor="val/accuracy", save_weights_only=True)
     report = AdaptationReport(steps=(0, 2), pretraining=ClusterPretraining(6, epochs=1))
     trainer = Trainer(  # use_distributed_sampler is left at its default
         accelerator="cpu",
@@ -87,10 +91,9 @@ def run(folder: Path, devices: int) -> None:
         max_epochs=2,
         num_sanity_val_steps=0,
         logger=CSVLogger(folder, name=None, version=""),
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[record, report],
+        callbacks=[record, report, saver, RunSummary()],
         default_root_dir=folder,
     )
     trainer.fit(model, data)
@@ -107,7 +110,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str
         folder = tmp_path_factory.mktemp(f"devices{devices}")
         command = [sys.executable, __file__, str(folder), str(devices)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr
         table = json.loads((folder / "adaptation.json").read_text())
         found[devices] = [
             {**torch.load(folder / f"rank{rank}.pt", weights_only=True), "table": table}
@@ -164,6 +167,36 @@ def test_two_processes_write_the_table_of_one(records: Records) -> None:
     for name, row in one["mean_and_ci95"].items():
         for step, value in row.items():
             assert two["mean_and_ci95"][name][step] == pytest.approx(value, abs=1e-6)
+
+
+def test_a_run_of_one_process_goes_on_with_two_by_the_command_line(
+    sinusoids: Path, tmp_path: Path
+) -> None:
+    config = ["fit", "--config", str(sinusoids), "--trainer.default_root_dir"]
+    main([*config, str(tmp_path / "one"), "--trainer.max_epochs", "2"])
+    main([*config, str(tmp_path / "two"), "--trainer.max_epochs", "1"])
+    command = [sys.executable, "-m", "metalit", *config, str(tmp_path / "two")]
+    command += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    command += ["--trainer.max_epochs", "2", "--ckpt_path", "last"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "sync_dist" not in done.stderr
+    assert [run.name for run in (tmp_path / "two").iterdir()] == ["version_0"]
+    one, two = (tmp_path / name / "version_0" for name in ("one", "two"))
+    assert {file.name for file in one.rglob("*")} <= {file.name for file in two.rglob("*")}
+    texts = ((run / "metrics.csv").read_text().splitlines() for run in (one, two))
+    rows, others = (list(csv.DictReader(text)) for text in texts)
+    assert [row["step"] for row in rows] == [row["step"] for row in others]
+    for row, other in zip(rows, others, strict=True):
+        for name in row:  # train/loss is that of one process's share of the meta-batch
+            if name.startswith("val/") and row[name]:
+                assert float(other[name]) == pytest.approx(float(row[name]), rel=1e-6)
+    weights, parts = (
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for run in (one, two)
+    )
+    for name, value in weights.items():
+        torch.testing.assert_close(parts[name], value, rtol=0, atol=1e-6)
 
 
 if __name__ == "__main__":

@@ -93,17 +93,19 @@ class AdaptationReport(Callback):
             score = self._reference_score.compute()  # on every rank: it gathers
             values |= {(self.reference.name, step): score for step in self.steps}
             rows.append(self.reference.name)
+        count = next(iter(self._scores.values())).moments[0]
+        episodes = int(trainer.strategy.reduce(count, reduce_op="sum"))
+        log_dir = trainer.log_dir  # on every rank: it broadcasts
         if not trainer.is_global_zero:
             return
         metric = self._models["meta-trained"].metric.name
         table = {
             name: {str(s): [float(v) for v in values[name, s]] for s in self.steps} for name in rows
         }
-        episodes = int(next(iter(self._scores.values())).moments[0])
         log.info("\n%s\n", _format(table, metric, episodes))
-        if trainer.log_dir is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if log_dir is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        folder = Path(trainer.log_dir)
+        folder = Path(log_dir)
         (folder / "figures").mkdir(parents=True, exist_ok=True)
         figure = folder / "figures" / "adaptation.png"
         (folder / "adaptation.json").write_text(

@@ -18,9 +18,10 @@ class RunSummary(Callback):
         """Show the lines."""
         checkpoints = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
         best = next((c for c in checkpoints if c.monitor and c.best_model_path), None)
-        if not trainer.is_global_zero or trainer.log_dir is None or best is None:
+        log_dir = trainer.log_dir  # on every rank: it broadcasts
+        if not trainer.is_global_zero or log_dir is None or best is None:
             return
-        run, file = Path(trainer.log_dir), short(Path(best.best_model_path))
+        run, file = Path(log_dir), short(Path(best.best_model_path))
         config = f"--config {short(run / 'config.yaml')}"
         lines = [
             f"run folder        {short(run)}",

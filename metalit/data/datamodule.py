@@ -105,7 +105,9 @@ class EpisodeDataModule(LightningDataModule):
     def inputs(self, split: str) -> Tensor:
         """Return the inputs of a split without labels, of shape `(N, *features)`."""
         if self.dataset is None:
-            raise ValueError("the tasks are synthetic and have no inputs of their own: set dataset.")
+            raise ValueError(
+                "the tasks are synthetic and have no inputs of their own: set dataset."
+            )
         return _tensors(self.dataset(split))[0]
 
     def _fit(self, tasks: TaskDistribution, split: str) -> TaskDistribution:

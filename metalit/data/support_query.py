@@ -2,6 +2,7 @@
 
 import csv
 import math
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ class SupportQuery(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[Episode]:
         """Return a loader of the one episode."""
-        return DataLoader([self._episode], batch_size=None)  # type: ignore[arg-type]
+        episodes: Any = [self._episode]  # a list is a data set
+        return DataLoader(episodes, batch_size=1, collate_fn=itemgetter(0))
 
     def _labels(self, labels: NDArray[Any] | None, size: int) -> Tensor:
         if labels is None:

@@ -126,7 +126,7 @@ def _refuse_running_statistics(network: nn.Module) -> None:
     for name, module in network.named_modules():
         if getattr(module, "running_mean", None) is not None:
             raise ValueError(
-                f"{name or 'the network'} ({type(module).__name__}) keeps running statistics, which "
-                "cannot be adapted per task: set track_running_stats=False, or call "
+                f"{name or 'the network'} ({type(module).__name__}) keeps running statistics, "
+                "which cannot be adapted per task: set track_running_stats=False, or call "
                 "torch.func.replace_all_batch_norm_modules_(network)."
             )

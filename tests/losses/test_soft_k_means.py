@@ -1,6 +1,7 @@
 """Soft k-means against explicit loops, and the invariances its docstring claims."""
 
 import pytest
+import scipy.stats
 import torch
 from sklearn.cluster import KMeans
 from torch.func import functional_call, grad, vmap
@@ -43,6 +44,7 @@ def test_soft_k_means_has_right_first_and_second_derivatives():
     z = outputs(2, 6).requires_grad_()
     assert torch.autograd.gradcheck(SoftKMeans(0.7), z)
     assert torch.autograd.gradgradcheck(SoftKMeans(0.7), z)
+    assert torch.autograd.gradgradcheck(SoftKMeans(0.7, balance=2.0), z)
 
 
 def test_soft_k_means_does_not_change_under_what_its_docstring_names():
@@ -99,8 +101,29 @@ def test_soft_k_means_trains_under_func_grad_and_vmap():
     assert task_loss(params, x[0]) < 0.7 * before
 
 
+def test_the_balance_adds_what_the_entropy_of_the_cluster_sizes_lacks():
+    z = outputs(7)
+    sizes = torch.softmax(z / 0.5, -1).mean(0).numpy()
+    lack = 1 - scipy.stats.entropy(sizes, base=3)
+    found = SoftKMeans(0.5, balance=3.0)(z) - SoftKMeans(0.5)(z)
+    assert found.item() == pytest.approx(3 * lack, rel=1e-10)
+
+
+def test_the_balance_prefers_three_clusters_to_two_and_stays_differentiable_if_one_is_empty():
+    # without it, merging the two nearer groups of three costs little
+    three = 9 * torch.eye(3).repeat(10, 1)
+    two = three[:, [0, 1, 1]] * torch.tensor([1.0, 1.0, 0.0])
+    assert SoftKMeans(balance=1.0)(three) + 0.3 < SoftKMeans(balance=1.0)(two)
+    far = torch.cat([outputs(8).float(), torch.full((12, 1), -1e4)], dim=1)
+    loss = SoftKMeans(balance=1.0)
+    assert grad(loss)(far).isfinite().all()
+    assert grad(lambda x: grad(loss)(x).square().sum())(far).isfinite().all()
+
+
 def test_soft_k_means_refuses_what_has_no_clusters():
     with pytest.raises(ValueError, match="temperature=0"):
         SoftKMeans(0)
+    with pytest.raises(ValueError, match="balance=-1"):
+        SoftKMeans(balance=-1)
     with pytest.raises(ValueError, match="2 or more"):
         SoftKMeans()(torch.zeros(5, 1))

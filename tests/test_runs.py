@@ -1,0 +1,134 @@
+import os
+
+import pytest
+import yaml
+
+from metalit.main import main
+from metalit.runs import cut_metrics, find_checkpoint, new_run, read_rows, run_of, save_config
+
+FILES = ["checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "metrics.csv"]
+
+
+def files(folder):
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+
+
+def test_a_run_leaves_exactly_its_config_metrics_and_two_checkpoints(sinusoids, tmp_path, capsys):
+    main(["fit", "--config", str(sinusoids)])
+    assert files(tmp_path / "runs") == [f"version_0/{name}" for name in FILES]
+    said = capsys.readouterr().out
+    assert f"run folder        {tmp_path / 'runs' / 'version_0'}\n" in said
+    for command in ("test", "predict", "fit"):
+        assert f"python -m metalit {command} " in said
+
+
+def test_the_checkpoint_last_is_of_the_last_epoch_even_where_the_best_is_older(sinusoids, tmp_path):
+    lost = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "1e30"]
+    cli = main(["fit", "--config", str(sinusoids), "--trainer.max_epochs", "3", *lost])
+    assert cli.trainer.global_step == 18
+    steps = {
+        name: cli_checkpoint(tmp_path / f"runs/version_0/checkpoints/{name}.ckpt")
+        for name in ("best", "last")
+    }
+    assert steps == {"best": 6, "last": 18}
+
+
+def cli_checkpoint(file):
+    from metalit.checkpoints import load_checkpoint
+
+    return load_checkpoint(str(file))["global_step"]
+
+
+def test_test_and_validate_write_beside_the_files_of_fit_and_change_none(sinusoids, tmp_path):
+    main(["fit", "--config", str(sinusoids)])
+    run = tmp_path / "runs" / "version_0"
+    before = {name: (run / name).read_bytes() for name in FILES}
+    for command in ("test", "validate", "test"):
+        main([command, "--config", str(sinusoids), "--ckpt_path", "best"])
+    added = ["test.csv", "test.yaml", "validate.csv", "validate.yaml"]
+    assert files(tmp_path / "runs") == sorted(f"version_0/{name}" for name in [*FILES, *added])
+    assert {name: (run / name).read_bytes() for name in FILES} == before
+    names, rows = read_rows(run / "test.csv")
+    assert len(rows) == 1
+    assert {"test/loss", "test/mean_squared_error"} < set(names)
+    assert yaml.safe_load((run / "test.yaml").read_text())["ckpt_path"].endswith("best.ckpt")
+
+
+def test_a_resumed_fit_keeps_the_first_config_and_writes_a_changed_one_beside_it(
+    sinusoids, tmp_path
+):
+    arguments = ["fit", "--config", str(sinusoids)]
+    main(arguments)
+    run = tmp_path / "runs" / "version_0"
+    first = (run / "config.yaml").read_bytes()
+    main([*arguments, "--ckpt_path", "last"])
+    assert not (run / "config.1.yaml").exists()
+    main([*arguments, "--ckpt_path", "last", "--trainer.max_epochs", "2"])
+    assert (run / "config.yaml").read_bytes() == first
+    assert yaml.safe_load((run / "config.1.yaml").read_text())["trainer"]["max_epochs"] == 2
+    assert [folder.name for folder in (tmp_path / "runs").iterdir()] == ["version_0"]
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_fit_from_best_or_from_a_file_starts_a_new_folder(sinusoids, tmp_path):
+    arguments = ["fit", "--config", str(sinusoids)]
+    main(arguments)
+    main([*arguments, "--ckpt_path", "best", "--trainer.max_epochs", "2"])
+    file = tmp_path / "runs/version_0/checkpoints/last.ckpt"
+    main([*arguments, "--ckpt_path", str(file), "--trainer.max_epochs", "2"])
+    folders = sorted(folder.name for folder in (tmp_path / "runs").iterdir())
+    assert folders == ["version_0", "version_1", "version_2"]
+
+
+def test_a_run_without_loggers_still_has_its_folder(sinusoids, tmp_path):
+    main(["fit", "--config", str(sinusoids), "--trainer.logger", "false"])
+    assert files(tmp_path / "runs") == [f"version_0/{name}" for name in FILES[:3]]
+
+
+def test_a_fast_dev_run_leaves_nothing(sinusoids, tmp_path):
+    main(["fit", "--config", str(sinusoids), "--trainer.fast_dev_run", "true"])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_fails_before_it_begins_leaves_no_folder(sinusoids, tmp_path):
+    wrong = ["--model.learner.network.in_features", "2"]
+    with pytest.raises(ValueError, match="MLP cannot take"):
+        main(["fit", "--config", str(sinusoids), *wrong])
+    wrong = ["--data.tasks.shot", "0"]
+    with pytest.raises(ValueError, match="shot=0"):
+        main(["fit", "--config", str(sinusoids), *wrong])
+    assert not any((tmp_path / "runs" / "version_1").glob("*"))
+
+
+def test_runs_are_numbered_after_the_highest(tmp_path):
+    for name in ("version_3", "version_10", "version_x", "other"):
+        (tmp_path / name).mkdir()
+    assert new_run(tmp_path).name == "version_11"
+
+
+def test_last_is_searched_in_the_newest_run_that_has_one(tmp_path):
+    for number in (2, 10, 11):
+        (tmp_path / f"version_{number}" / "checkpoints").mkdir(parents=True)
+    for number in (2, 10):
+        (tmp_path / f"version_{number}" / "checkpoints" / "last.ckpt").touch()
+    found = find_checkpoint(tmp_path, "last")
+    assert found == tmp_path / "version_10" / "checkpoints" / "last.ckpt"
+    assert run_of(found) == tmp_path / "version_10"
+    assert run_of(tmp_path / "last.ckpt") is None
+
+
+def test_rows_from_the_step_of_the_checkpoint_on_and_a_torn_row_are_dropped(tmp_path):
+    file = tmp_path / "metrics.csv"
+    file.write_text("step,train/loss\n0,1.5\n1,0.1\n2,3.0\n1")
+    cut_metrics(file, 2)
+    assert file.read_text().split() == ["step,train/loss", "0,1.5", "1,0.1"]
+    assert (tmp_path / "metrics.1.csv").read_text().endswith("2,3.0\n1")
+    cut_metrics(file, 2)
+    assert sorted(os.listdir(tmp_path)) == ["metrics.1.csv", "metrics.csv"]
+
+
+def test_equal_configs_are_written_once(tmp_path):
+    file = tmp_path / "config.yaml"
+    for text in ("a: 1\n", "a: 1\nckpt_path: x\n", "a: 2\n", "a: 2\n", "a: 3\n"):
+        save_config(file, text)
+    assert sorted(os.listdir(tmp_path)) == ["config.1.yaml", "config.2.yaml", "config.yaml"]
