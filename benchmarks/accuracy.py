@@ -24,7 +24,9 @@ def commit() -> str:
     """Return the commit, with a mark where the working tree differs from it."""
     return subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        capture_output=True, text=True, check=True,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
 
 

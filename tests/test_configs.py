@@ -36,8 +36,21 @@ def omniglot(tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def images(tmp_path):
+    """A folder of unlabelled images."""
+    draw = np.random.default_rng(0)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(40):
+        Image.fromarray(draw.integers(0, 255, (30, 30), np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
 def overrides(config, request, tmp_path):
     """What a config needs beside itself, as options: data that do not come with the package."""
+    if config.stem == "images_umtra":
+        return [f"--data.init_args.dataset.init_args.root={request.getfixturevalue('images')}"]
     if not config.stem.startswith("omniglot"):
         return []
     root = request.getfixturevalue("omniglot")

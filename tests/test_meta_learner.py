@@ -122,6 +122,32 @@ def test_training_logs_loss_and_metric_and_lowers_the_loss(tmp_path: Path) -> No
     assert after["val/loss"] < 0.8 * before["val/loss"]
 
 
+class AutogradLearner(Learner):
+    """Adapts by backpropagation through `torch.autograd`, as much of the field's code does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, 1))
+
+    def forward(self, support: Samples, query: Tensor) -> Tensor:
+        with torch.enable_grad():
+            loss = (support.x @ self.weight - support.y).square().mean()
+            (gradient,) = torch.autograd.grad(loss, self.weight, create_graph=self.training)
+        return query @ (self.weight - 0.01 * gradient)
+
+
+def test_learners_can_take_gradients_while_the_trainer_evaluates(tmp_path: Path) -> None:
+    model = MetaLearner(AutogradLearner(), nn.MSELoss(), MeanSquaredError())
+    (logged,) = make_trainer(tmp_path).test(model, make_data(), verbose=False)
+    dataset = EpisodeDataset(SinusoidTasks(3, 4), 0, "test", 7)
+    batch = dataset.collate([dataset[i] for i in range(7)]).episodes
+    assert logged["test/loss"] == pytest.approx(model.eval().score(batch)[0].item(), rel=1e-5)
+    with torch.inference_mode():
+        made_here = make_batch(0, 1)
+        found = model.predict_step(made_here, 0)
+    assert torch.equal(found, model(make_batch(0, 1)))
+
+
 @pytest.mark.parametrize("stage", ["fit", "validate", "test"])
 def test_episodes_that_do_not_fit_end_every_stage_at_its_first_batch(
     tmp_path: Path, stage: str
@@ -157,21 +183,25 @@ class NoisyLearner(Learner):
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(()))
+        self.drawn: list[Tensor] = []
 
     def forward(self, support: Samples, query: Tensor) -> Tensor:
-        return self.weight * torch.rand_like(query)
+        noise = torch.rand_like(query)
+        self.drawn += [noise] if self.training else []
+        return self.weight * noise
 
 
 def fit_noisy(folder: Path, **arguments: Any) -> list[Tensor]:
-    losses = Losses()
-    model = MetaLearner(NoisyLearner(), nn.MSELoss(), MeanSquaredError(), **arguments)
-    make_trainer(folder, losses).fit(model, make_data())
-    return losses.values
+    learner = NoisyLearner()
+    model = MetaLearner(learner, nn.MSELoss(), MeanSquaredError(), **arguments)
+    make_trainer(folder).fit(model, make_data())
+    return learner.drawn
 
 
 def test_what_is_random_in_the_model_depends_on_seed_and_step_alone(tmp_path: Path) -> None:
     torch.manual_seed(1)
     first = fit_noisy(tmp_path, seed=5)
+    assert len(torch.stack(first).unique(dim=0)) == len(first) == 8
     torch.manual_seed(2)
     assert all(map(torch.equal, first, fit_noisy(tmp_path, seed=5)))
     assert not any(map(torch.equal, first, fit_noisy(tmp_path, seed=6)))

@@ -76,7 +76,7 @@ class PredictionWriter(BasePredictionWriter):
         path = Path(self.file or Path(trainer.log_dir or ".") / "predictions.csv")
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, columns)
-        log.info("%d predictions: %s", len(outputs), short(path))
+        log.info("\n%d predictions: %s", len(outputs), short(path))
 
 
 def _columns(
