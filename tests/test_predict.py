@@ -187,30 +187,42 @@ def test_tables_of_images_take_their_shape(tmp_path, flowers):
 
 
 @pytest.mark.parametrize(
-    ("change", "query_change", "options", "expected"),
+    ("change", "expected"),
     [
-        ({"label": list("abcdef")}, {}, [], "MLP returns 3 outputs but the episode has way=6"),
-        ({"f9": 1.0}, {}, [], r"support samples have shape \(5,\) but query samples \(4,\)"),
-        ({"f9": 1.0}, {"f9": 1.0}, [], r"MLP cannot take samples of shape \(5,\)"),
-        ({}, {"columns": ["f1", "f0", "f2", "f3"]}, [], "the same columns in the same order"),
-        ({}, {}, ["--data.label", "species"], "has no column 'species'"),
-        ({"label": ["a", "", "b", "b", "a", "a"]}, {}, [], r"without a label \(-1\); label it"),
-        ({"f0": np.nan}, {}, [], "are NaN or infinite"),
-        ({"label": ["a"] * 6}, {}, ["--data.shape", "[2, 3]"], r"shape=\[2, 3\] needs 6"),
-        ({"label": list("aabbcc")}, {}, ["--data.regression", "true"], "hold text or nothing"),
+        ({"label": list("abcdef")}, "MLP returns 3 outputs but the episode has way=6"),
+        ({"label": ["a", "", "b", "b", "a", "a"]}, r"without a label \(-1\); label it"),
+        ({"f9": 1.0}, r"MLP cannot take samples of shape \(5,\)"),
     ],
 )
-def test_tables_that_do_not_fit_are_refused(
-    change, query_change, options, expected, flowers, tmp_path
-):
+def test_tables_that_do_not_fit_the_model_are_refused(change, expected, flowers, tmp_path):
     x, y, query = flowers
     checkpoint(tmp_path, MLP(4, 8, 3), nn.CrossEntropyLoss(), Accuracy())
     support = save(table(x).assign(**{"label": y, **change}), tmp_path / "a.csv")
-    columns = query_change.pop("columns", None)
-    new = table(query) if columns is None else table(query)[columns]
-    save(new.assign(**query_change), tmp_path / "b.csv")
+    change.pop("label", None)
+    new = save(table(query).assign(**change), tmp_path / "b.csv")
     with pytest.raises(ValueError, match=expected):
-        predict(tmp_path, support, tmp_path / "b.csv", *options)
+        predict(tmp_path, support, new)
+
+
+@pytest.mark.parametrize(
+    ("change", "columns", "options", "expected"),
+    [
+        ({"f9": 1.0}, None, {}, r"support samples have shape \(5,\) but query samples \(4,\)"),
+        ({}, ["f1", "f0", "f2", "f3"], {}, "the same columns in the same order"),
+        ({}, None, {"label": "species"}, "has no column 'species'"),
+        ({"f0": np.nan}, None, {}, "are NaN or infinite"),
+        ({}, None, {"shape": [2, 3]}, r"shape=\[2, 3\] needs 6"),
+        ({"label": list("aabbcc")}, None, {"regression": True}, "hold text or nothing"),
+    ],
+)
+def test_tables_that_do_not_fit_each_other_are_refused(
+    change, columns, options, expected, flowers, tmp_path
+):
+    x, y, query = flowers
+    support = save(table(x).assign(**{"label": y, **change}), tmp_path / "a.csv")
+    new = save(table(query)[columns or ["f0", "f1", "f2", "f3"]], tmp_path / "b.csv")
+    with pytest.raises(ValueError, match=expected):
+        SupportQuery(str(support), str(new), **options).setup("predict")
 
 
 def test_a_checkpoint_that_was_built_in_python_loads_without_arguments(tmp_path, flowers):
