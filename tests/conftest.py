@@ -1,5 +1,7 @@
 """What the tests of the command line share."""
 
+import logging
+
 import lightning  # noqa: F401 - its log handler keeps the stderr of now, not one of capsys
 import pytest
 
@@ -39,6 +41,10 @@ def command_line(monkeypatch):
     """Hide pytest's own arguments, which LightningCLI would warn of, and keep W&B quiet."""
     monkeypatch.setattr("sys.argv", ["metalit"])
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    # `main` lets metalit's messages go to the terminal, which is not for the tests after it
+    logger = logging.getLogger("metalit")
+    for name, value in (("handlers", []), ("propagate", True), ("level", logger.level)):
+        monkeypatch.setattr(logger, name, value)
 
 
 @pytest.fixture

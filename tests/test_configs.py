@@ -32,7 +32,9 @@ def omniglot(tmp_path):
                         ink = draw.random((105, 105)) < 0.5
                         Image.fromarray(ink).save(image, "PNG")
                         folder = f"{name}/{alphabet}/character{character:02d}"
-                        archive.writestr(f"{folder}/{character:04d}_{drawer:02d}.png", image.getvalue())
+                        archive.writestr(
+                            f"{folder}/{character:04d}_{drawer:02d}.png", image.getvalue()
+                        )
     return tmp_path
 
 
@@ -58,9 +60,16 @@ def overrides(config, request, tmp_path):
     if config.stem == "omniglot_cactus":
         umtra = str(config.with_name("omniglot_umtra.yaml"))
         rest = ["--trainer.max_steps", "1", "--data.init_args.val_episodes", "2"]
-        rest += ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
+        rest += [
+            "--trainer.enable_progress_bar",
+            "false",
+            "--trainer.enable_model_summary",
+            "false",
+        ]
         rest += ["--trainer.num_sanity_val_steps", "0", "--trainer.val_check_interval", "1"]
-        run = main(["fit", "--config", umtra, *options, *rest, f"--trainer.default_root_dir={tmp_path}"])
+        run = main(
+            ["fit", "--config", umtra, *options, *rest, f"--trainer.default_root_dir={tmp_path}"]
+        )
         tasks = "--data.init_args.tasks.init_args"
         best = run.trainer.checkpoint_callback.best_model_path
         options += [f"{tasks}.clusters=8", f"{tasks}.partitions=2", f"{tasks}.query_shot=1"]

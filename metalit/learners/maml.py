@@ -28,7 +28,8 @@ class MAML(Learner):
         inner_loop: Adapts the parameters, for example `GradientDescent`.
         inner_loss: Loss of the support set, called as `(outputs, y)`.
         adapt: Pattern of the names of the parameters that the inner loop may change, in the form
-            of `fnmatch`; the others are trained by the outer loop alone.
+            of `fnmatch`; the others are trained by the outer loop alone. It decides alone: a
+            parameter with `requires_grad=False` is kept from the outer loop, not from the inner.
 
     Raises:
         ValueError: If `adapt` matches no parameter, or a batch norm keeps running statistics.

@@ -102,10 +102,8 @@ def test_the_figure_is_a_picture_with_something_in_it(tmp_path: Path) -> None:
 
 
 def test_the_table_on_the_terminal_shows_the_values_of_the_file(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # the command line shows the log itself and keeps it from the root logger
-    monkeypatch.setattr(logging.getLogger("metalit"), "propagate", True)
     with caplog.at_level(logging.INFO, "metalit"):
         report(tmp_path, make_model(7))
     table = json.loads((tmp_path / "adaptation.json").read_text())["mean_and_ci95"]
