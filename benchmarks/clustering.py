@@ -41,7 +41,7 @@ def run(name: str, seeds: list[int], rest: list[str]) -> dict[str, Any]:
 
 
 def _means(tables: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """Mean over seeds of every cell, and the standard deviation between them."""
+    """Mean over seeds of every cell and, of several, the standard deviation between them."""
     return {
         row: {step: _spread([table[row][step][0] for table in tables]) for step in cells}
         for row, cells in tables[0].items()
@@ -49,7 +49,7 @@ def _means(tables: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
 
 
 def _spread(values: list[float]) -> list[float]:
-    return [statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0]
+    return [statistics.mean(values), *([statistics.stdev(values)] if len(values) > 1 else [])]
 
 
 def main() -> None:
@@ -61,9 +61,10 @@ def main() -> None:
     for name in options.names:
         result = run(name, options.seeds, rest)
         (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
-        print(f"\n{name}: mean ± standard deviation over seeds, after steps")
+        print(f"\n{name}: mean ± deviation over seeds, after steps")
         for row, cells in result["mean_over_seeds"].items():
-            print(f"{row:26}", *(f"{k}: {m:.3f} ± {s:.3f}  " for k, (m, s) in cells.items()))
+            texts = {step: " ± ".join(f"{v:.3f}" for v in cell) for step, cell in cells.items()}
+            print(f"{row:26}", *(f"{step}: {text:15}" for step, text in texts.items()))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def run() -> None:
     except Exception as error:
         if os.environ.get("METALIT_DEBUG", "0") not in ("", "0"):
             raise
-        sys.stderr.write(f"metalit: error: {explain(error)}\n")
+        # a progress bar may have left the cursor behind its last line
+        sys.stderr.write(f"\nmetalit: error: {explain(error)}\n")
         sys.exit(2)
 
 

@@ -181,6 +181,11 @@ class MetalitCLI(LightningCLI):
         found = differences("model", saved, given)
         for name, (before, now) in found.items():
             log.warning("%s is %s in the checkpoint and %s now.", name, before, now)
+        if self.config.subcommand == "fit" and "model.optimizer" in found:
+            raise ValueError(
+                "model.optimizer cannot change its class in a resumed run, which restores the "
+                "optimizer's state: keep it, or start a new run."
+            )
         outer = {n: now for n, (_, now) in found.items() if n.startswith("model.optimizer.")}
         schedule = saved["init_args"].get("lr_scheduler") or given["init_args"].get("lr_scheduler")
         if self.config.subcommand == "fit" and schedule is not None:

@@ -116,10 +116,14 @@ def _hint(given: str, known: list[str], kind: str) -> str:
 
 
 def _class_hint(given: str) -> str:
-    parts = ("augmentations", "callbacks", "data", "datasets", "inner_loops", "learners", "losses")
-    parts += ("metrics", "networks", "tasks")  # type: ignore[assignment]
+    parts = (
+        "augmentations callbacks data datasets inner_loops learners losses metrics networks tasks"
+    )
     known = [
-        n for part in parts for n in import_module(f"metalit.{part}").__all__ if n[0].isupper()
+        n
+        for part in parts.split()
+        for n in import_module(f"metalit.{part}").__all__
+        if n[0].isupper()
     ]
     similar = difflib.get_close_matches(given, known, n=1)
     hint = f"did you mean {similar[0]}, or " if similar and similar[0] != given else ""

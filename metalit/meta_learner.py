@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -125,6 +126,11 @@ class MetaLearner(LightningModule):
         """Log mean and confidence interval over all test episodes."""
         self._log_score("test")
 
+    def setup(self, stage: str) -> None:
+        """Refuse a strategy that cannot differentiate twice."""
+        if isinstance(self.trainer.strategy, FSDPStrategy):
+            raise ValueError("strategy fsdp cannot differentiate through an inner loop: use ddp.")
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the outer optimizer and its schedule."""
         optimizer = self.optimizer(self.parameters())
@@ -192,6 +198,11 @@ class MetaLearner(LightningModule):
             self.check(episodes)
         loss, values = self.score(episodes)
         size = len(values)
+        if stage != "test" and not loss.isfinite():
+            raise ValueError(
+                f"the {stage} loss of meta-batch {batch_idx} is {loss.item()}: lower lr of the inner "
+                "loop or of the optimizer, or scale the data."
+            )
         if stage == "train":
             logs = {"train/loss": loss.detach(), f"train/{self.metric.name}": values.mean()}
             self.log_dict(logs, batch_size=size, prog_bar=True)

@@ -31,7 +31,7 @@ def find_checkpoint(root: Path, checkpoint: str) -> Path:
     """Return the file that `last`, `best` or a path means.
 
     Args:
-        root: Folder of the runs, in which `last` and `best` look for the newest that has one.
+        root: Folder of the runs, in which `last` means the newest, `best` the newest with one.
         checkpoint: "last", "best" or the path of a file.
 
     Raises:
@@ -47,6 +47,11 @@ def find_checkpoint(root: Path, checkpoint: str) -> Path:
     for run in sorted(root.glob("version_*"), key=_number, reverse=True):
         if (file := run / CHECKPOINTS / f"{checkpoint}.ckpt").is_file():
             return file
+        if checkpoint == "last":  # going on with another run than the newest would surprise
+            raise FileNotFoundError(
+                f"the newest run {str(run)!r} has no checkpoint yet: start anew, or name the file "
+                "of an older run with --ckpt_path."
+            )
     raise FileNotFoundError(
         f"no run in {str(root)!r} has a checkpoint {checkpoint!r}: run `fit` first, "
         "or name a file with --ckpt_path."

@@ -51,6 +51,11 @@ def images(tmp_path):
 
 def overrides(config, request, tmp_path):
     """What a config needs beside itself, as options: data that do not come with the package."""
+    if config.stem == "table_clusters":
+        table = tmp_path / "table.csv"
+        rows = np.random.default_rng(0).normal(size=(400, 10))
+        np.savetxt(table, rows, delimiter=",", header=",".join("abcdefghij"), comments="")
+        return [f"--data.init_args.dataset.init_args.path={table}"]
     if config.stem == "images_umtra":
         return [f"--data.init_args.dataset.init_args.root={request.getfixturevalue('images')}"]
     if not config.stem.startswith("omniglot"):

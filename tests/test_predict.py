@@ -10,7 +10,7 @@ from metalit import MetaLearner, Samples
 from metalit.data import SupportQuery
 from metalit.inner_loops import GradientDescent
 from metalit.learners import MAML
-from metalit.losses import BinaryCrossEntropy, SoftKMeans
+from metalit.losses import BinaryCrossEntropy, OneClassCrossEntropy, SoftKMeans
 from metalit.main import main
 from metalit.metrics import AUROC, Accuracy, MeanSquaredError
 from metalit.networks import MLP
@@ -145,10 +145,11 @@ def test_a_clusterer_numbers_its_clusters_with_labels_or_without(labelled, flowe
     assert found["prediction"].tolist() == expected.argmax(1).tolist()
 
 
-def test_a_detector_answers_with_scores(flowers, tmp_path):
+def test_a_detector_learns_from_unlabelled_rows_and_answers_with_scores(flowers, tmp_path):
     x, _, query = flowers
-    model = checkpoint(tmp_path, MLP(4, 8, 1), BinaryCrossEntropy(), AUROC())
-    support, new = save(table(x).assign(label=0), tmp_path / "a.csv"), tmp_path / "b.csv"
+    loss = BinaryCrossEntropy()
+    model = checkpoint(tmp_path, MLP(4, 8, 1), OneClassCrossEntropy(), AUROC(), loss)
+    support, new = save(table(x), tmp_path / "a.csv"), tmp_path / "b.csv"
     predict(
         tmp_path, support, save(table(query), new), "--predictions.file", str(tmp_path / "o.csv")
     )
@@ -156,6 +157,43 @@ def test_a_detector_answers_with_scores(flowers, tmp_path):
     assert list(found) == ["name", "score"]
     expected = answers(model, x, np.zeros(6, dtype=int), query)[:, 0].numpy()
     np.testing.assert_allclose(found["score"], expected, atol=1e-6)
+    model.learner.inner_loop.eval_steps = 0
+    unadapted = answers(model, x, np.zeros(6, dtype=int), query)[:, 0].numpy()
+    assert not np.allclose(found["score"], unadapted, atol=1e-3)
+
+
+def test_standardize_uses_the_mean_and_deviation_of_the_support_set(tmp_path):
+    draw = np.random.default_rng(0)
+    x, query = draw.normal(50, 9, (20, 3)), draw.normal(50, 9, (5, 3))
+    x[:, 2] = 7.0  # a constant column is only centred
+    support, new = save(table(x), tmp_path / "a.csv"), save(table(query), tmp_path / "b.csv")
+    data = SupportQuery(str(support), str(new), standardize=True)
+    data.setup("predict")
+    episode = next(iter(data.predict_dataloader()))
+    deviation = np.where(x.std(0, ddof=1) > 0, x.std(0, ddof=1), 1)
+    for found, given in ((episode.support.x, x), (episode.query.x, query)):
+        np.testing.assert_allclose(found[0], (given - x.mean(0)) / deviation, atol=1e-5)
+
+
+def test_a_missing_target_is_refused_and_not_taken_for_minus_one(tmp_path):
+    frame = table(np.ones((3, 2))).assign(label=[1, None, 3])
+    support, new = save(frame, tmp_path / "a.csv"), save(table(np.ones((2, 2))), tmp_path / "b.csv")
+    data = SupportQuery(str(support), str(new), regression=True)
+    with pytest.raises(ValueError, match="each must be a number"):
+        data.setup("predict")
+
+
+def test_invert_swaps_dark_and_bright(tmp_path):
+    for folder in ("new", "old/a"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("L", (8, 8), 255).save(tmp_path / folder / "white.png")
+    options = {"image_size": 8, "channels": 1}
+    for invert, value in ((False, 1.0), (True, 0.0)):
+        data = SupportQuery(str(tmp_path / "old"), str(tmp_path / "new"), invert=invert, **options)
+        data.setup("predict")
+        episode = next(iter(data.predict_dataloader()))
+        assert (episode.support.x == value).all()
+        assert (episode.query.x == value).all()
 
 
 @pytest.mark.parametrize("whole", [False, True])

@@ -23,14 +23,22 @@ def test_a_run_leaves_exactly_its_config_metrics_and_two_checkpoints(sinusoids, 
 
 
 def test_the_checkpoint_last_is_of_the_last_epoch_even_where_the_best_is_older(sinusoids, tmp_path):
-    lost = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "1e30"]
-    cli = main(["fit", "--config", str(sinusoids), "--trainer.max_epochs", "3", *lost])
+    # the error falls, so that the highest is the first
+    odd = ["--checkpoint.mode", "max", "--model.optimizer.lr", "0.01"]
+    cli = main(["fit", "--config", str(sinusoids), "--trainer.max_epochs", "3", *odd])
     assert cli.trainer.global_step == 18
     steps = {
         name: cli_checkpoint(tmp_path / f"runs/version_0/checkpoints/{name}.ckpt")
         for name in ("best", "last")
     }
     assert steps == {"best": 6, "last": 18}
+
+
+def test_a_diverged_run_ends_with_its_reason_and_not_with_a_best_checkpoint(sinusoids, tmp_path):
+    lost = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "1e30"]
+    with pytest.raises(ValueError, match=r"the (train|val) loss of meta-batch \d+ is (nan|inf)"):
+        main(["fit", "--config", str(sinusoids), *lost])
+    assert not list(tmp_path.rglob("*.ckpt"))
 
 
 def cli_checkpoint(file):
@@ -106,10 +114,9 @@ def test_runs_are_numbered_after_the_highest(tmp_path):
     assert new_run(tmp_path).name == "version_11"
 
 
-def test_last_is_searched_in_the_newest_run_that_has_one(tmp_path):
-    for number in (2, 10, 11):
-        (tmp_path / f"version_{number}" / "checkpoints").mkdir(parents=True)
+def test_last_is_of_the_run_with_the_highest_number(tmp_path):
     for number in (2, 10):
+        (tmp_path / f"version_{number}" / "checkpoints").mkdir(parents=True)
         (tmp_path / f"version_{number}" / "checkpoints" / "last.ckpt").touch()
     found = find_checkpoint(tmp_path, "last")
     assert found == tmp_path / "version_10" / "checkpoints" / "last.ckpt"
@@ -132,3 +139,13 @@ def test_equal_configs_are_written_once(tmp_path):
     for text in ("a: 1\n", "a: 1\nckpt_path: x\n", "a: 2\n", "a: 2\n", "a: 3\n"):
         save_config(file, text)
     assert sorted(os.listdir(tmp_path)) == ["config.1.yaml", "config.2.yaml", "config.yaml"]
+
+
+def test_last_does_not_go_back_to_an_older_run_than_the_newest(tmp_path):
+    (tmp_path / "version_0" / "checkpoints").mkdir(parents=True)
+    for name in ("best", "last"):
+        (tmp_path / "version_0" / "checkpoints" / f"{name}.ckpt").touch()
+    (tmp_path / "version_1").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"the newest run .*version_1' has no checkpoint"):
+        find_checkpoint(tmp_path, "last")
+    assert find_checkpoint(tmp_path, "best").parent.parent.name == "version_0"

@@ -13,7 +13,7 @@ class Noise(Augmentation):
     """Adds Gaussian noise to every value and clamps the sum to 0-1.
 
     Args:
-        std: Standard deviation, in pixel values 0-1.
+        std: Standard deviation, in pixel values 0-1, or in the units of a table.
 
     Raises:
         ValueError: If `std` is negative.
@@ -26,8 +26,9 @@ class Noise(Augmentation):
         self.std = std
 
     def forward(self, x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """Add noise to inputs of shape `(B, N, *features)`, values 0 to 1."""
-        return (x + self.std * normal(generators, x.shape[1:], like=x)).clamp(0, 1)
+        """Add noise to inputs of shape `(B, N, *features)`; images stay within 0 to 1."""
+        noisy = x + self.std * normal(generators, x.shape[1:], like=x)
+        return noisy.clamp(0, 1) if x.ndim == 5 else noisy
 
 
 class PixelDropout(Augmentation):

@@ -64,9 +64,11 @@ class AdaptationReport(Callback):
                 self._models["pre-trained"] = self._pretrained(trainer, pl_module)
             self._models["untrained"] = self._untrained(pl_module)
         self._scores = {
-            (name, step): MeanConfidence() for name in self._models for step in self.steps
+            (name, step): MeanConfidence().to(pl_module.device)
+            for name in self._models
+            for step in self.steps
         }
-        self._reference_score = MeanConfidence()
+        self._reference_score = MeanConfidence().to(pl_module.device)
 
     def on_test_batch_end(
         self,
@@ -81,9 +83,10 @@ class AdaptationReport(Callback):
         for (name, step), score in self._scores.items():
             model = self._models[name]
             with _inner_steps(model, step):
-                score.update(model.score(batch)[1].cpu())
+                score.update(model.score(batch)[1])
         if self.reference is not None:
-            self._reference_score.update(self._refer(batch, self._models["meta-trained"].metric))
+            values = self._refer(batch, self._models["meta-trained"].metric)
+            self._reference_score.update(values.to(pl_module.device))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the table, draw the figure and write both down."""
@@ -131,6 +134,11 @@ class AdaptationReport(Callback):
     def _untrained(self, trained: MetaLearner) -> MetaLearner:
         """Build the learner once more, with new random weights."""
         description = {**trained.description(), **trained.hparams}
+        if "learner" not in description:
+            raise ValueError(
+                "the learner cannot be built once more, since some part of it does not keep its "
+                "arguments as attributes of their names: let it, or leave AdaptationReport out."
+            )
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
             built = build_arguments(type(trained), {"learner": description["learner"]})

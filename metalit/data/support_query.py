@@ -34,6 +34,8 @@ class SupportQuery(LightningDataModule):
         channels: 1 for grey images, 3 for colour.
         invert: Swap dark and bright, for a network that was trained on the other.
         shape: Shape of one example, where a table holds images or the like as flat rows.
+        standardize: Bring every column to mean 0 and standard deviation 1 of the support set, which
+            is what a network meta-trained on standardised tasks such as `OutlierTasks` expects.
 
     Raises:
         FileNotFoundError: If a file or folder does not exist.
@@ -55,6 +57,7 @@ class SupportQuery(LightningDataModule):
         channels: int = 1,
         invert: bool = False,
         shape: list[int] | None = None,
+        standardize: bool = False,
     ) -> None:
         super().__init__()
         self.support = support
@@ -65,6 +68,7 @@ class SupportQuery(LightningDataModule):
         self.channels = channels
         self.invert = invert
         self.shape = shape
+        self.standardize = standardize
         self.classes: list[str] | None = None
         self.names: list[str] = []
         self.targets = False
@@ -79,6 +83,10 @@ class SupportQuery(LightningDataModule):
                 f"support samples have shape {tuple(x.shape[1:])} but query samples "
                 f"{tuple(query.shape[1:])}: give both the same columns or image size."
             )
+        if self.standardize:
+            mean, deviation = x.mean(dim=0), x.std(dim=0)
+            deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+            x, query = (x - mean) / deviation, (query - mean) / deviation
         names = {self.label or "label"}
         columns = [[c for c in _columns(f) if c not in names] for f in (self.support, self.query)]
         if _is_table(self.support) and _is_table(self.query) and columns[0] != columns[1]:
@@ -101,7 +109,8 @@ class SupportQuery(LightningDataModule):
         kind = labels.dtype.kind
         self.targets = kind == "f" if self.regression is None else self.regression
         if self.targets:
-            if kind == "U" or not np.isfinite(labels).all():
+            # read_table writes a missing whole number as -1
+            if kind == "U" or not np.isfinite(labels).all() or self._target_missing(labels):
                 raise ValueError(
                     f"the targets of {self.support} hold text or nothing in some row but each must "
                     "be a number: fill them or drop the rows."
@@ -114,6 +123,14 @@ class SupportQuery(LightningDataModule):
         self.classes = [str(name) for name in known]
         y = np.searchsorted(known, labels)
         return torch.from_numpy(np.where(missing, -1, y))
+
+    def _target_missing(self, labels: NDArray[Any]) -> bool:
+        if labels.dtype.kind != "i" or not _is_table(self.support):
+            return False
+        import pandas as pd
+
+        read = pd.read_csv if self.support.lower().endswith(".csv") else pd.read_parquet
+        return bool(read(self.support)[self.label or "label"].isna().any())
 
     def _read(
         self, source: str, label: str | None

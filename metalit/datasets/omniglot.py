@@ -70,7 +70,8 @@ class Omniglot(TensorDataset):
         partition: Which characters belong to which split.
         rotations: Turn every character by 0, 90, 180 and 270 degrees, each a class of its own
             (Santoro et al., 2016): four times the classes, in this split. Character c turned r
-            times, anticlockwise, is y = c + r * (number of characters).
+            times, anticlockwise, is y = c + r * (number of characters). "train" turns only the
+            training split, so that the test stays that of the papers' unsupervised methods.
         image_size: Height and width, in pixels.
         url: Folder that `download` fetches from.
 
@@ -92,7 +93,7 @@ class Omniglot(TensorDataset):
         root: str,
         download: bool = False,
         partition: Literal["vinyals", "lake"] = "vinyals",
-        rotations: bool = False,
+        rotations: bool | Literal["train"] = False,
         image_size: int = 28,
         url: str = URL,
     ) -> None:
@@ -125,7 +126,7 @@ class Omniglot(TensorDataset):
                 f"the archives in {root} hold no image of the split {split!r} of "
                 f"partition={partition!r}: use the official archives or another split."
             )
-        x, y, self.classes = _assemble(images, characters, rotations)
+        x, y, self.classes = _assemble(images, characters, rotations in (True, split))
         super().__init__(x, y)
 
 

@@ -1,5 +1,6 @@
 """Model-agnostic meta-learning."""
 
+from copy import deepcopy
 from fnmatch import fnmatchcase
 
 import torch
@@ -110,7 +111,8 @@ class MAML(Learner):
                 "give the network as many outputs as the tasks have classes."
             )
         try:
-            self.inner_loss(outputs, support.y)
+            # on the CPU, where a label out of range is an error and not a lost device
+            deepcopy(self.inner_loss).cpu()(outputs.cpu(), support.y.cpu())
         except (IndexError, RuntimeError, ValueError) as error:
             unlabelled = not support.y.is_floating_point() and bool((support.y < 0).any())
             reason = (

@@ -1,5 +1,6 @@
 """Binary cross-entropy in the shapes of an anomaly detector."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -36,3 +37,30 @@ class BinaryCrossEntropy(nn.Module):
             input.squeeze(-1), target.to(input.dtype), weight=labelled, reduction="sum"
         )
         return losses / labelled.sum().clamp(min=1)
+
+
+class OneClassCrossEntropy(nn.Module):
+    """Binary cross-entropy of anomaly scores when every row counts as normal.
+
+    The inner loss of one-class detection (Frikha et al., 2021): a support set holds normal rows
+    only, so that nobody needs to label it. The target is ignored.
+
+    Raises:
+        ValueError: When called, if there is more than one output.
+
+    Example:
+        >>> round(OneClassCrossEntropy()(torch.zeros(2, 1), torch.tensor([-1, -1])).item(), 3)
+        0.693
+
+    References:
+        Few-Shot One-Class Classification via Meta-Learning, https://arxiv.org/abs/2007.04146
+    """
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss, a scalar.
+
+        Args:
+            input: Scores (logits) of shape `(N, 1)`, higher for more anomalous.
+            target: Ignored.
+        """
+        return BinaryCrossEntropy()(input, torch.zeros_like(input.detach()[:, 0]))  # type: ignore[no-any-return]

@@ -19,6 +19,7 @@ class Accuracy(EpisodeMetric):
     def forward(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Score each episode, 0 to 1; outputs `(B, Q, K)`, y `(B, Q)`, returns `(B,)`."""
         hits = outputs.argmax(-1) == y  # never where y = -1
+        hits &= ~outputs.isnan().any(-1)  # of which argmax would make class 0
         return hits.sum(-1).float() / (y >= 0).sum(-1)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.func import grad, vmap
 
-from metalit.losses import BinaryCrossEntropy
+from metalit.losses import BinaryCrossEntropy, OneClassCrossEntropy
 
 
 def problem():
@@ -39,3 +39,13 @@ def test_binary_cross_entropy_runs_under_func_grad_and_vmap():
 def test_two_outputs_are_refused():
     with pytest.raises(ValueError, match="1 output"):
         BinaryCrossEntropy()(torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64))
+
+
+def test_one_class_cross_entropy_takes_every_row_for_normal_whatever_its_label():
+    scores = torch.randn(6, 1, dtype=torch.float64, requires_grad=True)
+    expected = torch.nn.functional.softplus(scores).mean()  # -log(1 - sigmoid(s))
+    for label in (-1, 0, 1):
+        loss = OneClassCrossEntropy()(scores, torch.full((6,), label))
+        torch.testing.assert_close(loss, expected)
+        (gradient,) = torch.autograd.grad(loss, scores)
+        torch.testing.assert_close(gradient, torch.sigmoid(scores) / 6)
