@@ -200,8 +200,8 @@ class MetaLearner(LightningModule):
         size = len(values)
         if stage != "test" and not loss.isfinite():
             raise ValueError(
-                f"the {stage} loss of meta-batch {batch_idx} is {loss.item()}: lower lr of the inner "
-                "loop or of the optimizer, or scale the data."
+                f"the {stage} loss of meta-batch {batch_idx} is {loss.item()}: lower lr of the "
+                "inner loop or of the optimizer, or scale the data."
             )
         if stage == "train":
             logs = {"train/loss": loss.detach(), f"train/{self.metric.name}": values.mean()}

@@ -71,6 +71,7 @@ METRICS: dict[str, Callable[[], metrics.EpisodeMetric]] = {
 }
 LOSSES: dict[str, Callable[[], nn.Module]] = {
     "BinaryCrossEntropy": losses.BinaryCrossEntropy,
+    "OneClassCrossEntropy": losses.OneClassCrossEntropy,
     "CrossEntropyLoss": lambda: nn.CrossEntropyLoss(label_smoothing=0.1, ignore_index=-1),
     "MSELoss": nn.MSELoss,
     "MatchedCrossEntropy": losses.MatchedCrossEntropy,

@@ -20,10 +20,10 @@ class BlobTasks(TaskDistribution):
     """Clustering tasks: each is a small unlabelled table, cut into support and query.
 
     A generator of scikit-learn (`make_blobs`, `make_moons`, `make_classification`, ...) draws
-    `n_support + n_query` rows, `n_support` of which, at random, are the support set. The teacher, a classical
-    clusterer, is fitted on the support set and labels both sets: the query by its `predict`, or,
-    where it has none (DBSCAN), by the label of the nearest support row. Without a teacher the
-    support set has no labels (-1) and the query has its true components, which suits losses that
+    `n_support + n_query` rows, `n_support` of which, at random, are the support set. The teacher, a
+    classical clusterer, is fitted on the support set and labels both sets: the query by its
+    `predict`, or, where it has none (DBSCAN), by the label of the nearest support row. Without a
+    teacher the support set has no labels (-1) and the query has its true components, which suits losses that
     need no target inside and permutation-invariant ones outside.
 
     Cluster numbers are arbitrary, as the classes of a few-shot episode are. Rows that the teacher
