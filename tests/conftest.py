@@ -1,9 +1,15 @@
 """What the tests of the command line share."""
 
+import importlib
+import inspect
 import logging
+import pkgutil
+from collections.abc import Callable
 
 import lightning  # noqa: F401 - its log handler keeps the stderr of now, not one of capsys
 import pytest
+
+import metalit
 
 SINUSOIDS = """
 model:
@@ -53,3 +59,22 @@ def sinusoids(tmp_path):
     file = tmp_path / "sinusoids.yaml"
     file.write_text(f"{SINUSOIDS}  default_root_dir: {tmp_path / 'runs'}\n")
     return file
+
+
+@pytest.fixture(scope="session")
+def concrete_classes() -> Callable[[type], set[str]]:
+    """Names of the final classes of metalit below a contract, wherever in the package they are."""
+    for module in pkgutil.walk_packages(metalit.__path__, "metalit."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+    def find(base: type) -> set[str]:
+        below, names = list(base.__subclasses__()), set()
+        while below:
+            found = below.pop()
+            below += found.__subclasses__()
+            if found.__module__.startswith("metalit.") and not inspect.isabstract(found):
+                names.add(found.__name__)
+        return names
+
+    return find

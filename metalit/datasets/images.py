@@ -18,10 +18,10 @@ class ImageFolder(TensorDataset):
     """A folder of images, with or without labels.
 
     An image in a subfolder belongs to the class of that name; an image directly in the folder has
-    no label. With `by="row"` unlabelled images and subfolders with a few examples may lie
-    together. If `root` holds `train` and at least one of `val` and `test`, these folders are the
-    splits; otherwise the split is drawn at random, the same for the same images and seed.
-    x is uint8 of     shape `(N, channels, image_size, image_size)`; y is int64 of shape `(N,)`, -1 for "no label",
+    no label. With `by="row"` unlabelled images and subfolders with a few examples may lie together.
+    If `root` holds `train` and at least one of `val` and `test`, these folders are the splits;
+    otherwise the split is drawn at random, the same for the same images and seed. x is uint8 of
+    shape `(N, channels, image_size, image_size)`; y is int64 of shape `(N,)`, -1 for "no label",
     and left out where no image of the split has one.
 
     Attributes:

@@ -23,8 +23,8 @@ class BlobTasks(TaskDistribution):
     `n_support + n_query` rows, `n_support` of which, at random, are the support set. The teacher, a
     classical clusterer, is fitted on the support set and labels both sets: the query by its
     `predict`, or, where it has none (DBSCAN), by the label of the nearest support row. Without a
-    teacher the support set has no labels (-1) and the query has its true components, which suits losses that
-    need no target inside and permutation-invariant ones outside.
+    teacher the support set has no labels (-1) and the query has its true components, which suits
+    losses that need no target inside and permutation-invariant ones outside.
 
     Cluster numbers are arbitrary, as the classes of a few-shot episode are. Rows that the teacher
     takes for noise keep the label -1: use `nn.CrossEntropyLoss(ignore_index=-1)`, since torch's
