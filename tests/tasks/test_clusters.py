@@ -10,6 +10,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from metalit.tasks.clusters import ClusterTasks
+from metalit.tasks.embeddings import embed
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -205,3 +206,15 @@ def test_sampling_before_fit_says_what_is_missing() -> None:
 def test_sizes_below_one_are_refused() -> None:
     with pytest.raises(ValueError, match="partitions=0"):
         ClusterTasks(partitions=0)
+
+
+def test_an_encoder_with_batch_statistics_does_not_erase_the_classes_of_sorted_data():
+    generator = torch.Generator().manual_seed(0)
+    x = (
+        torch.randn(1024, 2, generator=generator)
+        + torch.tensor([-5.0, 5.0]).repeat_interleave(512)[:, None]
+    )
+    encoder = nn.BatchNorm1d(2, affine=False, track_running_stats=False)
+    embedded = torch.as_tensor(embed(x, encoder))
+    # batches of one class alone would each be centred at 0
+    assert float(embedded[512:].mean() - embedded[:512].mean()) > 1.5
