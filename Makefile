@@ -27,8 +27,9 @@ quickstart: $(VENV)/.installed
 	$(BIN)/python -m metalit fit --config configs/quickstart.yaml
 	$(BIN)/python -m metalit test --config configs/quickstart.yaml --ckpt_path best
 
+# one thread a process: two processes of several threads each would fight for two cores
 test: $(VENV)/.tests
-	$(BIN)/python -m pytest --numprocesses 2 --quiet
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --quiet
 
 test-slow: $(VENV)/.tests
 	$(BIN)/python -m pytest -m slow
