@@ -3,12 +3,12 @@
 from abc import ABC, abstractmethod
 
 import torch
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ..episodes import Samples
-from ..tasks.teacher import draw_seed, teach
+from ..tasks.teacher import clone_seeded_from, teach
 
 
 class Reference(ABC):
@@ -146,8 +146,4 @@ def _table(x: Tensor) -> Tensor:
 
 
 def _seeded(estimator: BaseEstimator, seed: int) -> BaseEstimator:
-    """A clone of an estimator in which each `random_state` is set."""
-    estimator = clone(estimator)
-    generator = torch.Generator().manual_seed(seed)
-    states = [n for n in sorted(estimator.get_params()) if n.split("__")[-1] == "random_state"]
-    return estimator.set_params(**{name: draw_seed(generator) for name in states})
+    return clone_seeded_from(torch.Generator().manual_seed(seed), estimator)

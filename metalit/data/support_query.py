@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..datasets import read_images, read_table
+from ..datasets import encode_labels, read_images, read_table
 from ..episodes import Episode, Samples
 from ..tasks.classes import to_float
 
@@ -109,8 +109,7 @@ class SupportQuery(LightningDataModule):
         kind = labels.dtype.kind
         self.targets = kind == "f" if self.regression is None else self.regression
         if self.targets:
-            # read_table writes a missing whole number as -1
-            if kind == "U" or not np.isfinite(labels).all() or self._target_missing(labels):
+            if kind == "U" or not np.isfinite(labels).all():
                 raise ValueError(
                     f"the targets of {self.support} hold text or nothing in some row but each must "
                     "be a number: fill them or drop the rows."
@@ -118,19 +117,9 @@ class SupportQuery(LightningDataModule):
             return torch.from_numpy(labels.astype(np.float32))[:, None]
         if kind == "f":
             labels = np.where(np.isnan(labels), "", labels.astype(str))
-        missing = labels == ("" if labels.dtype.kind == "U" else -1)
-        known = np.unique(labels[~missing])
+        y, known = encode_labels(labels)
         self.classes = [str(name) for name in known]
-        y = np.searchsorted(known, labels)
-        return torch.from_numpy(np.where(missing, -1, y))
-
-    def _target_missing(self, labels: NDArray[Any]) -> bool:
-        if labels.dtype.kind != "i" or not _is_table(self.support):
-            return False
-        import pandas as pd
-
-        read = pd.read_csv if self.support.lower().endswith(".csv") else pd.read_parquet
-        return bool(read(self.support)[self.label or "label"].isna().any())
+        return torch.from_numpy(y)
 
     def _read(
         self, source: str, label: str | None
@@ -141,7 +130,7 @@ class SupportQuery(LightningDataModule):
             )
             labels = None if folders is None else np.array(folders)
             return to_float(torch.from_numpy(images)), labels, names
-        table, labels = read_table(source, label)
+        table, labels = read_table(source, label, targets=self.regression is True)
         x = to_float(torch.from_numpy(table))
         if self.shape is not None:
             if x[0].numel() != math.prod(self.shape):

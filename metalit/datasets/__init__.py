@@ -1,8 +1,17 @@
 """Data sets: the splits "train", "val" and "test" of labelled or unlabelled examples, in memory."""
 
+from ._splits import encode_labels
 from .arrays import Arrays, read_table
 from .digits import Digits
 from .images import ImageFolder, read_images
 from .omniglot import Omniglot
 
-__all__ = ["Arrays", "Digits", "ImageFolder", "Omniglot", "read_images", "read_table"]
+__all__ = [
+    "Arrays",
+    "Digits",
+    "ImageFolder",
+    "Omniglot",
+    "encode_labels",
+    "read_images",
+    "read_table",
+]

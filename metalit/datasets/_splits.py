@@ -29,14 +29,16 @@ def check_split(split: str) -> None:
         raise ValueError(f"split={split!r} is unknown: use 'train', 'val' or 'test'.")
 
 
-def check_fractions(fractions: Sequence[float]) -> None:
-    """Raise a ValueError unless there are three shares, none negative, that sum to 1."""
+def check_parts(fractions: Sequence[float], by: str) -> None:
+    """Raise a ValueError unless three shares, none negative, sum to 1 and `by` is known."""
     fits = len(fractions) == 3 and min(fractions) >= 0 and abs(sum(fractions) - 1) < 1e-6
     if not fits or fractions[0] == 0:
         raise ValueError(
             f"fractions={list(fractions)} should be the shares of train, val and test, at least "
             "0, with a sum of 1 and something for train: for example 0.7, 0.15, 0.15."
         )
+    if by not in ("class", "row"):
+        raise ValueError(f"by={by!r} is unknown: use 'class' or 'row'.")
 
 
 def encode_labels(labels: NDArray[np.generic]) -> tuple[NDArray[np.int64], NDArray[np.generic]]:

@@ -117,12 +117,13 @@ def _label_array(column: pd.Series) -> NDArray[np.generic]:
     return np.array([float(value) if value else np.nan for value in text])
 
 
-def as_labels(y: NDArray[np.generic], path: str) -> NDArray[np.generic]:
+def as_labels(y: NDArray[np.generic], path: str, targets: bool = False) -> NDArray[np.generic]:
     """Give labels one of three forms: text with "", int64 with -1 or float64 with NaN.
 
     Args:
         y: Labels of shape `(N,)`, or `(N, 1)`.
         path: For the message.
+        targets: Keep numbers as they are, a missing one as NaN, even if all are whole.
 
     Raises:
         ValueError: If they have another shape or are neither text nor numbers.
@@ -137,7 +138,7 @@ def as_labels(y: NDArray[np.generic], path: str) -> NDArray[np.generic]:
         return flat.astype(str)
     if flat.dtype.kind == "f":
         given = ~np.isnan(flat)
-        if not np.array_equal(flat[given], np.round(flat[given])):
+        if targets or not np.array_equal(flat[given], np.round(flat[given])):
             return flat.astype(np.float64)
         return np.where(given, flat, -1).astype(np.int64)
     return flat.astype(np.int64)

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import TensorDataset
 
-from ._splits import SPLITS, check_fractions, check_split, select, select_all
+from ._splits import SPLITS, check_parts, check_split, select, select_all
 from ._tables import as_features, as_labels, read_csv, read_npz, read_parquet
 
 _SUFFIXES = (".npz", ".npy", ".csv", ".parquet")
@@ -60,9 +60,7 @@ class Arrays(TensorDataset):
         seed: int = 0,
     ) -> None:
         check_split(split)
-        check_fractions(fractions)
-        if by not in ("class", "row"):
-            raise ValueError(f"by={by!r} is unknown: use 'class' or 'row'.")
+        check_parts(fractions, by)
         self.split = split
         self.path = path
         self.label = label
@@ -89,7 +87,7 @@ class Arrays(TensorDataset):
 
 
 def read_table(
-    path: str, label: str | None = None
+    path: str, label: str | None = None, targets: bool = False
 ) -> tuple[NDArray[np.generic], NDArray[np.generic] | None]:
     """Read examples, and their labels where there are some, from one file.
 
@@ -99,6 +97,7 @@ def read_table(
             and axis 1 is longer than that. A first column without a name, the row index that
             pandas writes, is left out.
         label: Column or key of the labels; if None, the column `label` or the key `y` if any.
+        targets: Whether the labels are numbers to be predicted: a missing one stays NaN.
 
     Returns:
         Examples: uint8 images of shape `(N, C, H, W)`, or float32 of shape `(N, C, H, W)` or
@@ -121,7 +120,7 @@ def read_table(
         raise ValueError(
             f"{path} holds {len(x)} examples and {counted}: give one label an example."
         )
-    return as_features(x, columns, path), None if y is None else as_labels(y, path)
+    return as_features(x, columns, path), None if y is None else as_labels(y, path, targets)
 
 
 def _file_of(folder: Path, split: str) -> Path:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch.utils.data import TensorDataset
 
-from ._splits import SPLITS, check_fractions, check_split, select, select_all
+from ._splits import SPLITS, check_parts, check_split, select, select_all
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
@@ -58,9 +58,7 @@ class ImageFolder(TensorDataset):
         seed: int = 0,
     ) -> None:
         check_split(split)
-        check_fractions(fractions)
-        if by not in ("class", "row"):
-            raise ValueError(f"by={by!r} is unknown: use 'class' or 'row'.")
+        check_parts(fractions, by)
         self.split = split
         self.root = root
         self.image_size = image_size

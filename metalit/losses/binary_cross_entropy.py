@@ -63,4 +63,5 @@ class OneClassCrossEntropy(nn.Module):
             input: Scores (logits) of shape `(N, 1)`, higher for more anomalous.
             target: Ignored.
         """
-        return BinaryCrossEntropy()(input, torch.zeros_like(input.detach()[:, 0]))  # type: ignore[no-any-return]
+        loss: Tensor = BinaryCrossEntropy()(input, torch.zeros_like(input.detach()[:, 0]))
+        return loss

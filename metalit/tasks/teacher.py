@@ -33,9 +33,7 @@ def teach(
         The number of clusters in the support set, and the labels of support and query, numbered
         from 0, with -1 for noise and for clusters that have no support row.
     """
-    teacher = clone(teacher)
-    states = [n for n in sorted(teacher.get_params()) if n.split("__")[-1] == "random_state"]
-    teacher.set_params(**{name: draw_seed(generator) for name in states})
+    teacher = clone_seeded_from(generator, teacher)
     # one thread: faster on small tables, and the same bits on any number of cores
     with warnings.catch_warnings(), _threads().limit(limits=1):
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -46,6 +44,13 @@ def teach(
             answers = labels[_nearest(support, query)]
     clusters = np.unique(labels[labels >= 0])
     return len(clusters), _renumber(labels, clusters), _renumber(answers, clusters)
+
+
+def clone_seeded_from(generator: torch.Generator, estimator: BaseEstimator) -> BaseEstimator:
+    """Clone an estimator, with each `random_state` in it drawn from the generator."""
+    copy = clone(estimator)
+    states = [n for n in sorted(copy.get_params()) if n.split("__")[-1] == "random_state"]
+    return copy.set_params(**{name: draw_seed(generator) for name in states})
 
 
 def agree(
