@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,8 @@ def describe(value: object) -> Description:
         return value
     if isinstance(value, list | tuple):
         return [describe(item) for item in value]
+    if isinstance(value, nn.ModuleDict):
+        return {key: describe(module) for key, module in value.items()}
     if isinstance(value, Mapping):
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, partial):
@@ -76,7 +79,7 @@ def build_arguments(target: type, arguments: dict[str, Description]) -> dict[str
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(target, "target", instantiate=False, skip=others)
     try:
-        config = parser.parse_object({"target": arguments}, defaults=False)
+        config = parser.parse_object({"target": deepcopy(arguments)}, defaults=False)
     except ArgumentError as error:
         raise ValueError(f"cannot build {target.__name__}: {error}") from error
     return dict(parser.instantiate(config).target.items(branches=False)) if arguments else {}

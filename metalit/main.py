@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
 from lightning.pytorch.cli import (
     ArgsType,
     LightningArgumentParser,
@@ -31,7 +31,7 @@ from . import (  # noqa: F401
     networks,
     tasks,
 )
-from .callbacks import PredictionWriter, RunSummary
+from .callbacks import RunSummary
 from .checkpoints import OptimizerSettings, differences, load_checkpoint
 from .data import EpisodeDataModule, MetaBatchSampler
 from .loggers import CSV, RunLogger
@@ -134,7 +134,10 @@ class MetalitCLI(LightningCLI):
                 }
             )
         parser.set_defaults({"checkpoint.monitor": "val/accuracy", "checkpoint.mode": "max"})
-        parser.add_lightning_class_args(PredictionWriter, "predictions")
+        parser.add_lightning_class_args(
+            BasePredictionWriter, "predictions", subclass_mode=True, required=False
+        )
+        parser.set_defaults({"predictions": {"class_path": "metalit.callbacks.PredictionWriter"}})
         parser.add_lightning_class_args(RunSummary, "summary")
 
     def _parse_ckpt_path(self) -> None:

@@ -6,17 +6,30 @@ distributions over tasks is tests/tasks/test_task_conformance.py.
 
 import copy
 import json
+import pickle
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from sklearn.cluster import KMeans
+from sklearn.naive_bayes import GaussianNB
+from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor, nn
 
 from metalit import MetaLearner, Samples, augmentations, losses, metrics
 from metalit.hyperparameters import build_arguments, describe
 from metalit.inner_loops import GradientDescent, InnerLoop
-from metalit.learners import MAML, Learner
+from metalit.learners import (
+    MAML,
+    Learner,
+    Prototypes,
+    SklearnClassifier,
+    SklearnClusterer,
+    SklearnDetector,
+    SklearnRegressor,
+    SupervisedMetaLearner,
+)
 from metalit.networks import MLP
 from metalit.tasks import (
     AugmentationTasks,
@@ -25,7 +38,22 @@ from metalit.tasks import (
 # every concrete class has an example; learners take 4 features and have 3 outputs
 LEARNERS: dict[str, Callable[[], Learner]] = {
     "MAML": lambda: MAML(MLP(4, 8, 3), GradientDescent(0.1, steps=2), nn.CrossEntropyLoss()),
+    "Prototypes": lambda: Prototypes(MLP(4, 8, 5)),
+    "SklearnClassifier": lambda: SklearnClassifier(GaussianNB()),
+    "SklearnClusterer": lambda: SklearnClusterer(KMeans(), n_clusters=3),
+    "SupervisedMetaLearner": lambda: SupervisedMetaLearner(
+        {
+            "maml": MAML(MLP(4, 8, 3), GradientDescent(0.1), nn.CrossEntropyLoss()),
+            "tree": SklearnClassifier(DecisionTreeClassifier()),
+            "prototypes": Prototypes(MLP(4, 8, 5)),
+        }
+    ),
 }
+OTHER_LEARNERS = {  # with one output, or targets: tests/learners has their tests
+    "SklearnDetector": SklearnDetector,
+    "SklearnRegressor": SklearnRegressor,
+}
+BLIND = {"SklearnClusterer"}  # never look at the support labels
 INNER_LOOPS: dict[str, Callable[[int], InnerLoop]] = {  # from a number of steps
     "GradientDescent": lambda steps: GradientDescent(lr=0.1, steps=steps),
 }
@@ -65,7 +93,7 @@ every_inner_loop = pytest.mark.parametrize("name", INNER_LOOPS)
 @pytest.mark.parametrize(
     ("base", "examples"),
     [
-        (Learner, LEARNERS),
+        (Learner, {**LEARNERS, **OTHER_LEARNERS}),
         (InnerLoop, INNER_LOOPS),
         (augmentations.Augmentation, AUGMENTATIONS),
         (metrics.EpisodeMetric, METRICS),
@@ -145,7 +173,19 @@ def test_a_learner_depends_on_its_support_set(name: str) -> None:
     learner = make_learner(name)
     support, query = make_task()
     other = support._replace(y=support.y.flip(0))
-    assert not torch.equal(learner(support, query), learner(other, query))
+    assert torch.equal(learner(support, query), learner(other, query)) == (name in BLIND)
+    moved = support._replace(x=support.x.flip(0) ** 2)
+    assert not torch.equal(learner(support, query), learner(moved, query))
+
+
+@every_learner
+def test_what_a_learner_learned_answers_any_query_and_can_be_pickled(name: str) -> None:
+    learner = make_learner(name).eval()
+    support, query = make_task(shot=3)
+    with torch.no_grad():
+        predictor = learner.learn(support)
+        assert torch.equal(predictor(query), learner(support, query))
+        assert torch.equal(pickle.loads(pickle.dumps(predictor))(query), predictor(query))
 
 
 @every_learner

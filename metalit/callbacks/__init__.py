@@ -3,16 +3,13 @@
 from .adaptation_report import AdaptationReport
 from .prediction_writer import PredictionWriter
 from .pretraining import ClusterPretraining
-from .references import ClustererReference, DetectorReference, Reference, RegressorReference
 from .run_summary import RunSummary
+from .segmentation_writer import SegmentationWriter
 
 __all__ = [
     "AdaptationReport",
     "ClusterPretraining",
-    "ClustererReference",
-    "DetectorReference",
     "PredictionWriter",
-    "Reference",
-    "RegressorReference",
     "RunSummary",
+    "SegmentationWriter",
 ]

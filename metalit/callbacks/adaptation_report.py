@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from ..episodes import Episode, Samples
 from ..hyperparameters import build_arguments
 from ..inner_loops import InnerLoop
+from ..learners import Learner
 from ..loggers import WandB
 from ..meta_learner import MetaLearner
 from ..metrics import EpisodeMetric, MeanConfidence
 from .pretraining import ClusterPretraining
-from .references import Reference
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ class AdaptationReport(Callback):
     Args:
         steps: Numbers of inner steps.
         pretraining: Pre-trains a baseline on the inputs of the training split; None leaves it out.
-        reference: Classical method, fitted to the support set of each test episode; None leaves
-            it out.
+        reference: Learner that has nothing to meta-train, such as a `SklearnClusterer`, which
+            learns the support set of each test episode; None leaves it out.
         seed: Seed of the baselines' random weights.
     """
 
@@ -47,7 +47,7 @@ class AdaptationReport(Callback):
         self,
         steps: Sequence[int] = (0, 1, 3, 5, 10),
         pretraining: ClusterPretraining | None = None,
-        reference: Reference | None = None,
+        reference: Learner | None = None,
         seed: int = 0,
     ) -> None:
         self.steps = tuple(steps)

@@ -42,6 +42,19 @@ class PredictionWriter(BasePredictionWriter):
         self.file = file
         self._labels_matter = True
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse data whose query samples have no names."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "predict":
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            if not isinstance(data, SupportQuery):
+                raise ValueError(
+                    f"PredictionWriter writes a row a sample of SupportQuery but got "
+                    f"{type(data).__name__}: give --predictions another writer, such as "
+                    "SegmentationWriter for ImagePatches."
+                )
+            self._data = data
+
     def on_predict_batch_end(
         self,
         trainer: Trainer,
@@ -69,7 +82,7 @@ class PredictionWriter(BasePredictionWriter):
         batch_indices: Sequence[Any],
     ) -> None:
         """Write the file and say where it is."""
-        data: SupportQuery = trainer.datamodule  # type: ignore[attr-defined]
+        data = self._data
         outputs: Tensor = torch.cat([batch.flatten(0, 1) for batch in predictions])
         classes = data.classes if self._labels_matter else None
         columns = {"name": np.asarray(data.names), **_columns(outputs, classes, data.targets)}

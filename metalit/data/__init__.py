@@ -2,12 +2,14 @@
 
 from .datamodule import EpisodeDataModule
 from .episode_dataset import EpisodeDataset, MetaBatch, episode_seeds
+from .image_patches import ImagePatches
 from .sampler import MetaBatchSampler
 from .support_query import SupportQuery
 
 __all__ = [
     "EpisodeDataModule",
     "EpisodeDataset",
+    "ImagePatches",
     "MetaBatch",
     "MetaBatchSampler",
     "SupportQuery",

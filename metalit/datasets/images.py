@@ -111,6 +111,20 @@ def read_images(
             f"image_size={image_size}, channels={channels}: image_size should be at least 1 and "
             "channels 1 or 3."
         )
+    paths = find_images(folder)
+    images = np.stack([_read_image(Path(folder) / path, image_size, channels) for path in paths])
+    labels = [path.parts[0] if len(path.parts) > 1 else "" for path in paths]
+    names = [path.as_posix() for path in paths]
+    return 255 - images if invert else images, labels if any(labels) else None, names
+
+
+def find_images(folder: str) -> list[Path]:
+    """Return the paths of all images in a folder and its subfolders, within it, sorted.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If there is no image.
+    """
     top = Path(folder)
     if not top.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder: give the folder that holds the images.")
@@ -118,14 +132,15 @@ def read_images(
     paths = sorted(path for path in found if not any(p.startswith(".") for p in path.parts))
     if not paths:
         raise ValueError(f"{folder} holds no image: put {', '.join(_SUFFIXES)} files there.")
-    images = np.stack([_read_image(top / path, image_size, channels) for path in paths])
-    labels = [path.parts[0] if len(path.parts) > 1 else "" for path in paths]
-    names = [path.as_posix() for path in paths]
-    return 255 - images if invert else images, labels if any(labels) else None, names
+    return paths
 
 
-def _read_image(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
-    """Read one image as uint8 of shape `(channels, size, size)`."""
+def open_image(path: Path, channels: int) -> Image.Image:
+    """Read one image in grey or colour, upright, on white where it is transparent.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
     try:
         with Image.open(path) as opened:
             image = ImageOps.exif_transpose(opened)
@@ -135,11 +150,15 @@ def _read_image(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
             image = image.convert("RGBA")
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image)
-        image = image.convert("L" if channels == 1 else "RGB")
-        image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+        return image.convert("L" if channels == 1 else "RGB")
     except Exception as error:  # PIL raises SyntaxError, OSError, ValueError, struct.error and more
         raise ValueError(
             f"{path} cannot be read as an image ({error}): repair or remove it."
         ) from error
+
+
+def _read_image(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
+    """Read one image as uint8 of shape `(channels, size, size)`."""
+    image = ImageOps.fit(open_image(path, channels), (size, size), Image.Resampling.LANCZOS)
     pixels = np.asarray(image, dtype=np.uint8)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)

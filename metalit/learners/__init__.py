@@ -1,6 +1,20 @@
 """Learners: functions from a support set and query inputs to query outputs."""
 
 from .base import Learner
+from .fine_tuned import FineTuned
 from .maml import MAML
+from .prototypes import Prototypes
+from .sklearn import SklearnClassifier, SklearnClusterer, SklearnDetector, SklearnRegressor
+from .supervised import SupervisedMetaLearner
 
-__all__ = ["MAML", "Learner"]
+__all__ = [
+    "MAML",
+    "FineTuned",
+    "Learner",
+    "Prototypes",
+    "SklearnClassifier",
+    "SklearnClusterer",
+    "SklearnDetector",
+    "SklearnRegressor",
+    "SupervisedMetaLearner",
+]

@@ -1,10 +1,15 @@
 """The contract of a few-shot learner."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 
 from ..episodes import Samples
+
+Predictor = Callable[[Tensor], Tensor]
+"""From query inputs of shape `(Q, *features)` to outputs of shape `(Q, K)`."""
 
 
 class Learner(nn.Module, ABC):
@@ -28,8 +33,25 @@ class Learner(nn.Module, ABC):
             number of targets for regression, 1 for an anomaly score (higher is more anomalous).
         """
 
+    def learn(self, support: Samples) -> Predictor:
+        """Learn from the support set; return a function that answers for query inputs.
+
+        `learner.learn(support)(query)` equals `learner(support, query)`. A learner whose learning
+        takes time splits it off here, so that one fit serves any number of queries, and calls it in
+        `forward`. What is returned can be pickled. By default it learns anew for every query.
+
+        Args:
+            support: See `forward`.
+        """
+        return partial(self, support)
+
     def check(self, support: Samples) -> None:
         """Raise a ValueError in one line if the support set does not fit this learner.
 
         `MetaLearner` calls it once a stage, with the first episode, before any work is done.
         """
+
+    @property
+    def name(self) -> str:
+        """What reports call this learner."""
+        return type(self).__name__

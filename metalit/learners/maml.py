@@ -1,15 +1,15 @@
 """Model-agnostic meta-learning."""
 
-from copy import deepcopy
 from fnmatch import fnmatchcase
+from functools import partial
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..episodes import Samples
 from ..inner_loops import InnerLoop, Params
-from .base import Learner
+from ._networks import check_network
+from .base import Learner, Predictor
 
 
 class MAML(Learner):
@@ -36,6 +36,7 @@ class MAML(Learner):
         ValueError: If `adapt` matches no parameter, or a batch norm keeps running statistics.
 
     Example:
+        >>> import torch
         >>> from metalit.inner_loops import GradientDescent
         >>> maml = MAML(nn.Linear(2, 3), GradientDescent(lr=0.1), nn.CrossEntropyLoss())
         >>> support = Samples(torch.randn(6, 2), torch.tensor([0, 0, 1, 1, 2, 2]))
@@ -67,6 +68,10 @@ class MAML(Learner):
 
     def forward(self, support: Samples, query: Tensor) -> Tensor:
         """Adapt to the support set, then answer for the query inputs."""
+        return self.learn(support)(query)  # the outer gradient flows back through the adaptation
+
+    def learn(self, support: Samples) -> Predictor:
+        """Run the inner loop; return the network with its fast parameters."""
 
         def support_loss(params: Params) -> Tensor:
             loss: Tensor = self.inner_loss(
@@ -75,53 +80,16 @@ class MAML(Learner):
             return loss
 
         fast = self.inner_loop(support_loss, self.initial_parameters())  # inner loop
-        outputs: Tensor = functional_call(self.network, fast, query)
-        return outputs  # the outer gradient flows back through `fast`
+        return partial(functional_call, self.network, fast)
 
     def initial_parameters(self) -> Params:
         """Return the meta-learned parameters that the inner loop adapts, by name."""
         parameters = self.network.named_parameters()
         return {name: value for name, value in parameters if fnmatchcase(name, self.adapt)}
 
-    @torch.no_grad()
     def check(self, support: Samples) -> None:
         """Refuse an episode whose labels do not fit the outputs or the inner loss."""
-        network, loss = type(self.network).__name__, type(self.inner_loss).__name__
-        try:
-            outputs = self.network(support.x)
-        except (IndexError, RuntimeError, ValueError) as error:
-            raise ValueError(
-                f"{network} cannot take samples of shape {tuple(support.x.shape[1:])} "
-                f"({str(error).splitlines()[0]}): give it data of the shape that it was made for."
-            ) from error
-        if outputs.ndim != 2 or len(outputs) != len(support.x):
-            raise ValueError(
-                f"{network} returns shape {tuple(outputs.shape)} for {len(support.x)} samples but "
-                f"({len(support.x)}, K) is needed: flatten its output."
-            )
-        if support.y.is_floating_point() and outputs.shape != support.y.shape:
-            raise ValueError(
-                f"{network} returns {outputs.shape[1]} outputs but the targets of the episode "
-                f"have shape {tuple(support.y.shape)}: make them equal."
-            )
-        way = 0 if support.y.is_floating_point() else int(support.y.max()) + 1
-        if 1 < outputs.shape[1] < way:  # a single output is a score, not a class
-            raise ValueError(
-                f"{network} returns {outputs.shape[1]} outputs but the episode has way={way}: "
-                "give the network as many outputs as the tasks have classes."
-            )
-        try:
-            # on the CPU, where a label out of range is an error and not a lost device
-            deepcopy(self.inner_loss).cpu()(outputs.cpu(), support.y.cpu())
-        except (IndexError, RuntimeError, ValueError) as error:
-            unlabelled = not support.y.is_floating_point() and bool((support.y < 0).any())
-            reason = (
-                "it has samples without a label (-1)" if unlabelled else str(error).splitlines()[0]
-            )
-            raise ValueError(
-                f"inner_loss {loss} cannot score outputs of shape {tuple(outputs.shape)} against "
-                f"this support set: {reason}; label it, or use a loss that fits."
-            ) from error
+        check_network(self.network, self.inner_loss, support)
 
 
 def _refuse_running_statistics(network: nn.Module) -> None:

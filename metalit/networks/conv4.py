@@ -6,9 +6,10 @@ from torch import Tensor, nn
 class Conv4(nn.Module):
     """Four blocks of convolution, batch norm, ReLU and max-pool (Vinyals et al., 2016).
 
-    The network of nearly every few-shot paper on Omniglot and mini-ImageNet. Batch norm always
-    uses the statistics of the batch it is given, in evaluation too, as MAML does: a running average
-    over tasks would fit none of them. An output therefore depends on the other images of its set.
+    The network of nearly every few-shot paper on Omniglot and mini-ImageNet. Unless it tracks
+    running statistics, batch norm uses those of the batch it is given in evaluation too, as MAML
+    does: a running average over tasks would fit none of them. An output then depends on the other
+    images of its set.
     Differs from Finn et al. (2017): max-pooling on Omniglot too (they use stride 2 there), and
     torch's default initialisation instead of a truncated normal one. Weights come from torch's
     global seed (`seed_everything`).
@@ -25,6 +26,8 @@ class Conv4(nn.Module):
         image_size: Height and width, in pixels; every block halves it, rounding down.
         hidden: Channels of every block; 64 on Omniglot, often 32 on mini-ImageNet.
         blocks: Number of blocks; 3 for 8 x 8 images.
+        track_running_stats: Whether batch norm keeps running statistics for evaluation, as a
+            learner such as `FineTuned` wants, which trains the ordinary way; `MAML` refuses it.
 
     Raises:
         ValueError: If an argument is smaller than 1 or the image too small for the blocks.
@@ -39,7 +42,13 @@ class Conv4(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, way: int, image_size: int, hidden: int = 64, blocks: int = 4
+        self,
+        in_channels: int,
+        way: int,
+        image_size: int,
+        hidden: int = 64,
+        blocks: int = 4,
+        track_running_stats: bool = False,
     ) -> None:
         super().__init__()
         sizes = {"in_channels": in_channels, "way": way, "hidden": hidden, "blocks": blocks}
@@ -56,9 +65,11 @@ class Conv4(nn.Module):
         self.image_size = image_size
         self.hidden = hidden
         self.blocks = blocks
+        self.track_running_stats = track_running_stats
         self.features = hidden * (image_size // 2**blocks) ** 2
         channels = [in_channels] + [hidden] * (blocks - 1)
-        self.encoder = nn.Sequential(*(_block(c, hidden) for c in channels), nn.Flatten())
+        layers = (_block(c, hidden, track_running_stats) for c in channels)
+        self.encoder = nn.Sequential(*layers, nn.Flatten())
         self.head = nn.Linear(self.features, way)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,11 +85,11 @@ class Conv4(nn.Module):
         return logits
 
 
-def _block(in_channels: int, out_channels: int) -> nn.Sequential:
+def _block(in_channels: int, out_channels: int, track_running_stats: bool) -> nn.Sequential:
     """One block; it halves height and width."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1),
-        nn.BatchNorm2d(out_channels, track_running_stats=False),
+        nn.BatchNorm2d(out_channels, track_running_stats=track_running_stats),
         nn.ReLU(),
         nn.MaxPool2d(2),
     )

@@ -12,8 +12,9 @@ from sklearn.datasets import make_blobs
 from torch import Tensor
 
 from ..episodes import Episode, Samples
+from ..scikit import draw_seed
 from .base import TaskDistribution
-from .teacher import agree, draw_seed, teach
+from .teacher import agree, teach
 
 
 class BlobTasks(TaskDistribution):

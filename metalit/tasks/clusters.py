@@ -1,7 +1,6 @@
 """Episodes from clusters of unlabelled data."""
 
 import logging
-import warnings
 from typing import Self
 
 import numpy as np
@@ -9,14 +8,13 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from ..episodes import Episode
+from ..scikit import one_thread, seeded_clone
 from .base import TaskDistribution
 from .classes import ClassIndex, check_data, check_sizes, class_episode, no_data
-from .embeddings import embed, seeded_clone
+from .embeddings import embed
 
 _log = logging.getLogger(__name__)
 
@@ -153,9 +151,8 @@ class ClusterTasks(TaskDistribution):
         clusterer = seeded_clone(clusterer, int(random.integers(2**31)))
         # one thread: k-means adds up the threads' sums in whatever order they finish, and the
         # same seed must give the same clusters on every rank and after a restart
-        with warnings.catch_warnings(), threadpool_limits(1):
-            # duplicates make k-means find fewer clusters than asked for; `fit` counts them
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        # duplicates make k-means find fewer clusters than asked for; `fit` counts them
+        with one_thread():
             labels = clusterer.fit_predict(embedded)
         return torch.as_tensor(np.asarray(labels, dtype=np.int64))
 

@@ -1,11 +1,12 @@
-"""Embeddings of whole data sets, and clones of scikit-learn estimators with a seed."""
+"""Embeddings of whole data sets."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
+from ..scikit import seeded_clone
 from .classes import to_float
 
 _BATCH = 256  # samples a call of an encoder
@@ -47,13 +48,6 @@ def embed(
             "the data or choose another embedding."
         )
     return embedded
-
-
-def seeded_clone(estimator: BaseEstimator, random_state: int) -> BaseEstimator:
-    """Clone an estimator, with every `random_state` set, those of nested estimators too."""
-    copy = clone(estimator)
-    names = [name for name in copy.get_params() if name.split("__")[-1] == "random_state"]
-    return copy.set_params(**dict.fromkeys(names, random_state))
 
 
 @torch.no_grad()

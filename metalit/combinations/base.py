@@ -1,0 +1,83 @@
+"""The contract of a way to combine the answers of several learners."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..episodes import Samples
+
+if TYPE_CHECKING:  # learners are made of combinations, not the other way round
+    from ..learners.base import Learner, Predictor
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about K base learners after they have seen a support set.
+
+    Attributes:
+        predictors: The K base learners, fitted to the whole support set.
+        outputs: Their answers for the S support rows, brought to one form, of shape
+            `(K, S, C)`: cross-validated where there are labels.
+        landmarks: L numbers for each base learner, of order 1, shape `(K, L)`: how well it does.
+        state: What else the combination wants to remember of the support set.
+    """
+
+    predictors: "Sequence[Predictor]"
+    outputs: Tensor
+    landmarks: Tensor
+    state: Any = None
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """The weights of K base learners in one task, and why they are what they are.
+
+    Attributes:
+        weights: Of shape `(K,)`, or `(K, C)` with one weight a class; rows, if they depend on the
+            row, are made by the combination when it answers.
+        report: What was found, as JSON primitives, for people to read.
+        state: What else `answer` needs.
+    """
+
+    weights: Tensor
+    report: dict[str, Any] = field(default_factory=dict)
+    state: Any = None
+
+
+class Combination(ABC):
+    """How the answers of several base learners become one.
+
+    `observe` lets the base learners see the support set, `weigh` turns what was seen, and a prior
+    that may have been learned across tasks, into weights, `answer` combines the base learners'
+    answers for query inputs. All three are written for one task.
+
+    Attributes:
+        landmarks: Number L of landmarks of a base learner, fixed.
+    """
+
+    landmarks: int
+
+    @abstractmethod
+    def observe(self, learners: "Mapping[str, Learner]", support: Samples) -> Evidence:
+        """Fit K base learners to the support set and find out how well they do on it."""
+
+    @abstractmethod
+    def weigh(
+        self, names: Sequence[str], evidence: Evidence, support: Samples, prior: Tensor
+    ) -> Weighting:
+        """Weigh the base learners.
+
+        Args:
+            names: Names of the K base learners, for the report.
+            evidence: What `observe` returned.
+            support: The support set.
+            prior: Logits of the weights before the labels of this task have spoken, of shape
+                `(K,)`; zeros if nothing was learned across tasks. Weights are differentiable in it.
+        """
+
+    @abstractmethod
+    def answer(self, evidence: Evidence, weighting: Weighting, query: Tensor) -> Tensor:
+        """Combine the base learners' answers for query inputs into outputs `(Q, K)`."""

@@ -1,0 +1,126 @@
+"""What all of metalit does with scikit-learn: tables, seeded clones, one thread, clusterers."""
+
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import ThreadpoolController
+from torch import Tensor
+
+FLOOR = 1e-7  # smallest probability, so that every logit is finite
+
+
+def as_table(x: Tensor) -> NDArray[Any]:
+    """Flatten inputs to rows, on the CPU."""
+    return np.asarray(x.detach().cpu().flatten(1).numpy())
+
+
+def log_probabilities(shares: Tensor, like: Tensor) -> Tensor:
+    """Take finite logarithms of probabilities, with the dtype and device of a query."""
+    dtype = like.dtype if like.is_floating_point() else torch.float32
+    return shares.clamp_min(FLOOR).log().to(like.device, dtype)
+
+
+def clone_seeded_from(generator: torch.Generator, estimator: BaseEstimator) -> BaseEstimator:
+    """Clone an estimator, with each `random_state` in it drawn from the generator."""
+    copy = clone(estimator)
+    states = [n for n in sorted(copy.get_params()) if n.split("__")[-1] == "random_state"]
+    return copy.set_params(**{name: draw_seed(generator) for name in states})
+
+
+def seeded_clone(estimator: BaseEstimator, random_state: int) -> BaseEstimator:
+    """Clone an estimator, with every `random_state` set, those of nested estimators too."""
+    copy = clone(estimator)
+    names = [name for name in copy.get_params() if name.split("__")[-1] == "random_state"]
+    return copy.set_params(**dict.fromkeys(names, random_state))
+
+
+def draw_seed(generator: torch.Generator) -> int:
+    """An integer that scikit-learn takes as random_state."""
+    return int(torch.randint(2**31 - 1, (), generator=generator))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Fit quietly on one thread: faster on small tables, and the same bits on any number of cores.
+
+    Warnings that an iteration has not converged are left out: thousands of small tasks give some.
+    """
+    with warnings.catch_warnings(), _threads().limit(limits=1):
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+def size_parameter(clusterer: BaseEstimator) -> str | None:
+    """Name of the parameter that is the number of clusters; None for one that finds it itself."""
+    names = clusterer.get_params(deep=False)
+    return next((name for name in ("n_clusters", "n_components") if name in names), None)
+
+
+Assign = Callable[[NDArray[Any]], NDArray[np.int64]]
+"""From a table of shape `(Q, D)` to labels `(Q,)`, -1 for noise."""
+
+
+def fit_clusterer(
+    clusterer: BaseEstimator, table: NDArray[Any], generator: torch.Generator
+) -> tuple[NDArray[np.int64], Assign]:
+    """Cluster a table with a seeded clone of a clusterer.
+
+    Args:
+        clusterer: A scikit-learn clusterer; each `random_state` in it is set from the generator.
+        table: Rows of shape `(N, D)`.
+        generator: Where random states come from.
+
+    Returns:
+        The labels of the rows, numbered from 0, with -1 for noise, and a function that labels
+        other rows: by `predict`, or, where the clusterer has none, by the nearest row. It calls
+        -1 what belongs to a cluster without a row.
+    """
+    clusterer = clone_seeded_from(generator, clusterer)
+    with one_thread():
+        labels = np.asarray(clusterer.fit_predict(table))
+    clusters = np.unique(labels[labels >= 0])
+    if callable(getattr(clusterer, "predict", None)):
+        return _renumber(labels, clusters), partial(_predict, clusterer, clusters)
+    numbers = _renumber(labels, clusters)
+    return numbers, partial(_label_of_nearest, table, numbers)
+
+
+def _predict(
+    clusterer: BaseEstimator, clusters: NDArray[Any], query: NDArray[Any]
+) -> NDArray[np.int64]:
+    with one_thread():
+        return _renumber(np.asarray(clusterer.predict(query)), clusters)
+
+
+def _label_of_nearest(
+    table: NDArray[Any], labels: NDArray[np.int64], query: NDArray[Any]
+) -> NDArray[np.int64]:
+    """The label of the nearest row, without the rounding of matrix products."""
+    nearest = [
+        cdist(part, table).argmin(1) for part in np.array_split(query, len(query) // 512 + 1)
+    ]
+    return np.asarray(labels[np.concatenate(nearest)])
+
+
+def _renumber(labels: NDArray[Any], clusters: NDArray[Any]) -> NDArray[np.int64]:
+    """The place of each label among the clusters, -1 for other labels."""
+    places = np.full(len(labels), -1, dtype=np.int64)
+    for place, cluster in enumerate(clusters):
+        places[labels == cluster] = place
+    return places
+
+
+@functools.cache
+def _threads() -> ThreadpoolController:
+    """The native thread pools, looked up once a process: the look-up takes milliseconds."""
+    return ThreadpoolController()
