@@ -54,7 +54,9 @@ def main() -> None:
         folder = options.overlays or Path(temporary)
         seconds = [segment(seed, folder / f"seed_{seed}", rest) for seed in options.seeds]
         first = folder / f"seed_{options.seeds[0]}"
-        names = sorted(file.name.removesuffix(".regions.png") for file in first.glob("*.regions.png"))
+        names = sorted(
+            file.name.removesuffix(".regions.png") for file in first.glob("*.regions.png")
+        )
         maps = {
             name: [
                 np.asarray(Image.open(folder / f"seed_{seed}" / f"{name}.regions.png")).ravel()

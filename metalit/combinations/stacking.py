@@ -35,7 +35,8 @@ class Stacking(Combination):
     (Sill et al., 2009), inside a softmax.
 
     In evaluation the combination replaces the best single base learner only if it is better: if
-    its held-out loss, with weights found on the other folds, is lower by more than `margin` on the
+    its held-out loss, with both the weights and the single learner chosen on the other folds, is
+    lower by more than `margin` on the
     mean of all rows, with a p-value below `alpha` of the one-sided paired t-test over rows (which
     takes rows as independent, as cross-validation does not quite leave them).
 
@@ -137,7 +138,8 @@ class Stacking(Combination):
         if len(trials.rows) > 0 and not prior.requires_grad:
             mixed = self._cross_fit(evidence.outputs, trials, rows, start, name)
             losses = _rows_loss(evidence.outputs, trials.y, name)
-            report = self._compare(names, losses, _rows_loss(mixed[None], trials.y, name)[0])
+            combined = _rows_loss(mixed[None], trials.y, name)[0]
+            report = self._compare(names, losses, combined, trials.fold)
         kept = report["kept"]
         mean = self._weights(logits, describe(support.x)).mean(dim=0)  # [K, C or 1]
         report["weights"] = dict(zip(names, mean.mean(dim=1).tolist(), strict=True))
@@ -244,15 +246,20 @@ class Stacking(Combination):
             mixed[out] = self._mix(outputs[:, out], weights, classes)
         return mixed
 
-    def _compare(self, names: Sequence[str], losses: Tensor, combined: Tensor) -> dict[str, Any]:
+    def _compare(
+        self, names: Sequence[str], losses: Tensor, combined: Tensor, fold: Tensor
+    ) -> dict[str, Any]:
         """Decide by the held-out losses, `(K, S)` and `(S,)`, what is kept, and say why."""
         means = losses.mean(dim=1)
         best = int(means.argmin())
-        gain = float(means[best] - combined.mean())
-        difference = (combined - losses[best]).abs().max()
-        p = 1.0
-        if len(combined) > 1 and float(difference) > 0:
-            test = ttest_rel(combined.numpy(), losses[best].numpy(), alternative="less")
+        # like the weights, the single learner is chosen without the fold that it is judged on
+        single = torch.empty_like(combined)
+        for number in set(fold.tolist()):
+            out = fold == number
+            single[out] = losses[int(losses[:, ~out].mean(dim=1).argmin()), out]
+        gain, p = float(single.mean() - combined.mean()), 1.0
+        if len(combined) > 1 and bool((combined != single).any()):
+            test = ttest_rel(combined.numpy(), single.numpy(), alternative="less")
             p = float(test.pvalue)
         wins = gain > self.margin and (self.alpha == 1 or p < self.alpha)
         return {
@@ -264,8 +271,9 @@ class Stacking(Combination):
             "kept": "combination" if wins else names[best],
             "why": (
                 f"its held-out loss {float(combined.mean()):.4g} "
-                f"{'is' if wins else 'is not'} lower than {float(means[best]):.4g} of "
-                f"{names[best]} by more than {self.margin:g} (p = {p:.2g}, alpha = {self.alpha:g})"
+                f"{'is' if wins else 'is not'} lower than {float(single.mean()):.4g} of the best "
+                f"single learner ({names[best]}) by more than {self.margin:g} "
+                f"(p = {p:.2g}, alpha = {self.alpha:g})"
             ),
         }
 

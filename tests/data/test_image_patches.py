@@ -48,7 +48,11 @@ def test_support_patches_are_different_patches_of_the_image_and_follow_the_seed(
         return [episode.support.x[0] for episode in episodes(data)]
 
     whole = padded(photos / "a.png", 1)
-    known = {whole[r : r + 3, c : c + 3].transpose(2, 0, 1).tobytes() for r in range(13) for c in range(20)}
+    known = {
+        whole[r : r + 3, c : c + 3].transpose(2, 0, 1).tobytes()
+        for r in range(13)
+        for c in range(20)
+    }
     found = {patch.numpy().tobytes() for patch in chosen(0)[0]}
     assert len(found) == 50
     assert found <= known
@@ -68,7 +72,9 @@ def test_cielab_is_that_of_the_color_management_and_standardized(photos):
     matrix = [[0.4361, 0.3851, 0.1431], [0.2225, 0.7169, 0.0606], [0.0139, 0.0971, 0.7141]]
     xyz = linear @ np.array(matrix).T / [0.9642, 1.0, 0.8249]
     f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz * (29 / 6) ** 2 / 3 + 4 / 29)
-    lab = np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1)
+    lab = np.stack(
+        [116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1
+    )
     expected = (lab - lab.mean((0, 1))) / lab.std((0, 1))
     np.testing.assert_allclose(found, expected, atol=0.05)  # 8 bits a channel
 
