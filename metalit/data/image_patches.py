@@ -185,4 +185,4 @@ def _standardized_lab(image: Image.Image) -> NDArray[np.float64]:
     channels = np.concatenate([lab[..., :1].astype(float), lab[..., 1:].astype(np.int8)], axis=2)
     deviation = channels.std(axis=(0, 1))
     centred = channels - channels.mean(axis=(0, 1))
-    return centred / np.where(deviation > 0, deviation, 1)
+    return np.asarray(centred / np.where(deviation > 0, deviation, 1))

@@ -134,4 +134,4 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 @torch.no_grad()
 def _answer(network: nn.Module, query: Tensor) -> Tensor:
-    return torch.cat([network(part) for part in query.split(QUERY_BATCH)])
+    return torch.cat([network(part) for part in torch.split(query, QUERY_BATCH)])
