@@ -8,6 +8,7 @@ import copy
 import json
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from metalit.hyperparameters import build_arguments, describe
 from metalit.inner_loops import GradientDescent, InnerLoop
 from metalit.learners import (
     MAML,
+    FineTuned,
     Learner,
     Prototypes,
     SklearnClassifier,
@@ -29,6 +31,7 @@ from metalit.learners import (
     SklearnDetector,
     SklearnRegressor,
     SupervisedMetaLearner,
+    UnsupervisedMetaLearner,
 )
 from metalit.networks import MLP
 from metalit.tasks import (
@@ -38,6 +41,9 @@ from metalit.tasks import (
 # every concrete class has an example; learners take 4 features and have 3 outputs
 LEARNERS: dict[str, Callable[[], Learner]] = {
     "MAML": lambda: MAML(MLP(4, 8, 3), GradientDescent(0.1, steps=2), nn.CrossEntropyLoss()),
+    "FineTuned": lambda: FineTuned(
+        MLP(4, 8, 3), nn.CrossEntropyLoss(), partial(torch.optim.Adam, lr=0.01), epochs=2
+    ),
     "Prototypes": lambda: Prototypes(MLP(4, 8, 5)),
     "SklearnClassifier": lambda: SklearnClassifier(GaussianNB()),
     "SklearnClusterer": lambda: SklearnClusterer(KMeans(), n_clusters=3),
@@ -48,12 +54,15 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
             "prototypes": Prototypes(MLP(4, 8, 5)),
         }
     ),
+    "UnsupervisedMetaLearner": lambda: UnsupervisedMetaLearner(
+        SklearnClassifier(GaussianNB()), n_clusters=3
+    ),
 }
 OTHER_LEARNERS = {  # with one output, or targets: tests/learners has their tests
     "SklearnDetector": SklearnDetector,
     "SklearnRegressor": SklearnRegressor,
 }
-BLIND = {"SklearnClusterer"}  # never look at the support labels
+BLIND = {"SklearnClusterer", "UnsupervisedMetaLearner"}  # never look at the support labels
 INNER_LOOPS: dict[str, Callable[[int], InnerLoop]] = {  # from a number of steps
     "GradientDescent": lambda steps: GradientDescent(lr=0.1, steps=steps),
 }

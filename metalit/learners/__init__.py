@@ -6,6 +6,7 @@ from .maml import MAML
 from .prototypes import Prototypes
 from .sklearn import SklearnClassifier, SklearnClusterer, SklearnDetector, SklearnRegressor
 from .supervised import SupervisedMetaLearner
+from .unsupervised import UnsupervisedMetaLearner
 
 __all__ = [
     "MAML",
@@ -17,4 +18,5 @@ __all__ = [
     "SklearnDetector",
     "SklearnRegressor",
     "SupervisedMetaLearner",
+    "UnsupervisedMetaLearner",
 ]

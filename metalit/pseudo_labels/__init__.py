@@ -1,0 +1,40 @@
+"""Pseudo-labels of one table: how many clusters, where they lie, rules, refinement."""
+
+from .number import Selection, choose_number, partition
+from .refinement import Evidence, Keep, Refinement, Refiner, combine, to_log_probabilities
+from .rules import (
+    CannotLink,
+    Constraints,
+    Groups,
+    KnownLabels,
+    LabellingFunction,
+    MustLink,
+    Rule,
+    assign,
+    gather_rules,
+)
+from .structure import ClusterStructure, Covariance, fit_structure
+
+__all__ = [
+    "CannotLink",
+    "ClusterStructure",
+    "Constraints",
+    "Covariance",
+    "Evidence",
+    "Groups",
+    "Keep",
+    "KnownLabels",
+    "LabellingFunction",
+    "MustLink",
+    "Refinement",
+    "Refiner",
+    "Rule",
+    "Selection",
+    "assign",
+    "choose_number",
+    "combine",
+    "fit_structure",
+    "gather_rules",
+    "partition",
+    "to_log_probabilities",
+]
