@@ -41,7 +41,7 @@ def test_the_help_of_fit_names_its_options(capsys):
     assert ended.value.code in (0, None)
     said = capsys.readouterr().out
     assert "--trainer.max_epochs" in said
-    assert "--predictions.file" in said
+    assert "--predictions CONFIG" in said
 
 
 def test_the_printed_config_holds_overrides_and_defaults_and_is_a_config(sinusoids, capsys):
