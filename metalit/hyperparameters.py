@@ -41,7 +41,8 @@ def describe(value: object) -> Description:
         target = value.args[-1] if value.args else value.func
         if value.args and not inspect.isclass(target):
             raise UndescribableError(f"{value} has arguments without a name.")
-        return {"class_path": _path(target), "init_args": describe(value.keywords)}
+        described = {"class_path": _path(target)}
+        return {**described, "init_args": describe(value.keywords)} if value.keywords else described
     if inspect.isfunction(value):
         return _path(value)
     if inspect.isclass(value):

@@ -92,7 +92,7 @@ def fit_clusterer(
     if callable(getattr(clusterer, "predict", None)):
         return _renumber(labels, clusters), partial(_predict, clusterer, clusters)
     numbers = _renumber(labels, clusters)
-    return numbers, partial(_label_of_nearest, table, numbers)
+    return numbers, partial(label_of_nearest, table, numbers)
 
 
 def _predict(
@@ -102,7 +102,7 @@ def _predict(
         return _renumber(np.asarray(clusterer.predict(query)), clusters)
 
 
-def _label_of_nearest(
+def label_of_nearest(
     table: NDArray[Any], labels: NDArray[np.int64], query: NDArray[Any]
 ) -> NDArray[np.int64]:
     """The label of the nearest row, without the rounding of matrix products."""

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from ..scikit import (
     as_table,
     clone_seeded_from,
     fit_clusterer,
+    label_of_nearest,
     log_probabilities,
     one_thread,
     size_parameter,
@@ -183,6 +184,8 @@ class SklearnClusterer(SklearnLearner):
         preprocessing: Transformer in front of it, such as `StandardScaler`.
         n_clusters: Number of clusters, set on the estimator as its `n_clusters` or
             `n_components`; outputs then have at least so many columns. None leaves it as it is.
+        noise: "column" gives rows that are taken for noise a column of their own, "nearest" the
+            cluster of the nearest row that has one.
         seed: Where each `random_state` in them comes from, in every task the same.
 
     Raises:
@@ -201,9 +204,12 @@ class SklearnClusterer(SklearnLearner):
         estimator: BaseEstimator,
         preprocessing: BaseEstimator | None = None,
         n_clusters: int | None = None,
+        noise: Literal["column", "nearest"] = "column",
         seed: int = 0,
     ) -> None:
         super().__init__(estimator, preprocessing, seed, "fit_predict")
+        if noise not in ("column", "nearest"):
+            raise ValueError(f"noise={noise!r} is unknown: choose 'column' or 'nearest'.")
         if n_clusters is not None and n_clusters < 1:
             raise ValueError(f"n_clusters={n_clusters} must be at least 1, or None.")
         if n_clusters is not None and size_parameter(estimator) is None:
@@ -212,6 +218,7 @@ class SklearnClusterer(SklearnLearner):
                 "by itself: leave n_clusters out."
             )
         self.n_clusters = n_clusters
+        self.noise = noise
 
     def learn(self, support: Samples) -> Predictor:
         """Cluster the support rows with a clone of the clusterer."""
@@ -225,6 +232,10 @@ class SklearnClusterer(SklearnLearner):
             transformer = clone_seeded_from(self.generator(), self.preprocessing).fit(table)
             table = transformer.transform(table)
         labels, assign = fit_clusterer(clusterer, table, self.generator())
+        inside = labels >= 0
+        if self.noise == "nearest" and inside.any() and not inside.all():
+            labels = labels[inside]
+            assign = partial(label_of_nearest, table[inside], labels)
         clusters = max(int(labels.max()) + 1, self.n_clusters or 0)
         # a clusterer with `predict` may call -1 what has no support row: column 0, as a guess
         noise = clusters if bool((labels < 0).any()) else 0
