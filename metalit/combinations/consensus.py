@@ -1,5 +1,6 @@
 """The super learner of clusterers: one partition out of several."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -87,7 +88,10 @@ class Consensus(Combination):
 
     def observe(self, learners: "Mapping[str, Learner]", support: Samples) -> Evidence:
         """Let the base learners cluster the support rows, and judge their partitions."""
-        predictors = [learner.learn(support) for learner in learners.values()]
+        with warnings.catch_warnings():
+            # a graph in pieces, no convergence: the partition is judged, whatever came before it
+            warnings.simplefilter("ignore", UserWarning)
+            predictors = [learner.learn(support) for learner in learners.values()]
         with torch.no_grad():
             answers = [predictor(support.x).cpu() for predictor in predictors]
         partitions = torch.stack([answer.argmax(dim=1) for answer in answers])  # [K, S]

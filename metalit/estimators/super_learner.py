@@ -1,91 +1,27 @@
-"""The super learner of one table, in scikit-learn's way."""
+"""Super learners of one table with labels or targets, in scikit-learn's way."""
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import (
-    BaseEstimator,
-    ClassifierMixin,
-    RegressorMixin,
-    clone,
-)
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import LabelEncoder, StandardScaler
-from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
-from torch import Tensor
+from sklearn.utils.validation import validate_data
 
-from ..combinations import Combination, Stacking
+from ..combinations import Stacking
 from ..episodes import Samples
-from ..learners import (
-    Learner,
-    SklearnClassifier,
-    SklearnRegressor,
-    SupervisedMetaLearner,
-)
-from ..scikit import one_thread
-
-Named = Sequence[tuple[str, BaseEstimator]]
+from ..learners import Learner, SklearnClassifier, SklearnRegressor
+from ._super_learner import Named, SuperLearner
 
 
-class _SuperLearner(_BaseComposition):  # type: ignore[misc]
-    """What the three estimators share: named base learners whose parameters can be set."""
-
-    estimators: Named | None
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters, those of the named base learners too."""
-        return dict(self._get_params("estimators", deep=deep))
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters, those of base learners as `name__parameter`."""
-        self._set_params("estimators", **params)
-        return self
-
-    def _learn(self, support: Samples, combination: Combination) -> None:
-        """Train and weigh the base learners on a table."""
-        named = list(self._defaults() if self.estimators is None else self.estimators)
-        names = [name for name, _ in named]
-        if not names or len(set(names)) < len(names):
-            raise ValueError(
-                f"estimators has the names {names} but needs at least one, all different: give a "
-                "list of (name, estimator)."
-            )
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        learners = {name: self._wrap(clone(estimator), seed) for name, estimator in named}
-        learner = SupervisedMetaLearner(learners, combination, hidden=None).eval()
-        with torch.no_grad(), one_thread():
-            evidence, weighting = learner.weigh(support)
-        self.report_ = weighting.report
-        self.weights_ = dict(weighting.report["weights"])
-        self._answer = combination, evidence, weighting
-
-    def _outputs(self, x: Any) -> Tensor:
-        check_is_fitted(self)
-        table = validate_data(self, x, reset=False, dtype=np.float64)
-        combination, evidence, weighting = self._answer
-        with torch.no_grad(), one_thread():
-            answer: Tensor = combination.answer(evidence, weighting, torch.tensor(table))
-        return answer
-
-    @abstractmethod
-    def _defaults(self) -> Named:
-        """Base learners where none are named."""
-
-    @abstractmethod
-    def _wrap(self, estimator: BaseEstimator, seed: int) -> Learner:
-        """Make a learner of an estimator."""
-
-
-class SuperLearnerClassifier(ClassifierMixin, _SuperLearner):  # type: ignore[misc]
+class SuperLearnerClassifier(ClassifierMixin, SuperLearner):  # type: ignore[misc]
     """Cross-validates several classifiers and mixes their probabilities by learned weights.
 
     `SupervisedMetaLearner` on one table, see there and `metalit.combinations.Stacking` for what
@@ -195,7 +131,7 @@ class SuperLearnerClassifier(ClassifierMixin, _SuperLearner):  # type: ignore[mi
         return SklearnClassifier(estimator, seed=seed)
 
 
-class SuperLearnerRegressor(RegressorMixin, _SuperLearner):  # type: ignore[misc]
+class SuperLearnerRegressor(RegressorMixin, SuperLearner):  # type: ignore[misc]
     """Cross-validates several regressors and mixes their predictions by learned weights.
 
     Args:

@@ -1,0 +1,96 @@
+"""The super learner of clusterers of one table, in scikit-learn's way."""
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering
+from sklearn.mixture import GaussianMixture
+from sklearn.utils.validation import validate_data
+
+from ..combinations import Consensus
+from ..episodes import Samples
+from ..learners import Learner, SklearnClusterer
+from ..scikit import size_parameter
+from ._super_learner import Named, SuperLearner
+
+
+class SuperLearnerClusterer(ClusterMixin, SuperLearner):  # type: ignore[misc]
+    """Clusters a table in several ways and makes one partition of them.
+
+    `SupervisedMetaLearner` with `metalit.combinations.Consensus` on one table, without a learned
+    gate: partitions are weighed by a fixed rule of validity landmarks. Scale the columns first, as
+    for the clusterers themselves. Noise joins the cluster of its nearest row.
+
+    Args:
+        n_clusters: Number of clusters, set on every clusterer that takes one. None leaves them
+            their own, and gives as many as the heaviest partition has.
+        estimators: List of (name, clusterer); None takes k-means, Ward's and single linkage, a
+            Gaussian mixture and spectral clustering.
+        alignment: "select", "hungarian" or "coassociation".
+        sharpness: How much the rule counts; 0 weighs all alike.
+        random_state: Seed of the clusterers.
+
+    Attributes:
+        labels_: Clusters of the rows of `fit`.
+        n_clusters_: Number of columns of `predict_proba`.
+        weights_: Weight of each clusterer, by name.
+        report_: The weights and the heaviest clusterer.
+
+    Example:
+        >>> from sklearn.datasets import make_circles
+        >>> x, _ = make_circles(200, factor=0.3, noise=0.03, random_state=0)
+        >>> SuperLearnerClusterer(n_clusters=2, random_state=0).fit(x).report_["heaviest"]
+        'single'
+    """
+
+    def __init__(
+        self,
+        n_clusters: int | None = 8,
+        estimators: Named | None = None,
+        alignment: str = "select",
+        sharpness: float = 2.0,
+        random_state: Any = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.estimators = estimators
+        self.alignment = alignment
+        self.sharpness = sharpness
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803 - scikit-learn's name
+        """Cluster the rows of X `(N, D)`; y is ignored."""
+        table = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        combination = Consensus(
+            n_clusters=self.n_clusters,
+            alignment=self.alignment,  # type: ignore[arg-type]
+            sharpness=self.sharpness,
+        )
+        self._learn(Samples(torch.tensor(table), torch.full((len(table),), -1)), combination)
+        outputs = self._outputs(X)
+        self.labels_ = outputs.argmax(dim=1).numpy()
+        self.n_clusters_ = outputs.shape[1]
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.int64]:  # noqa: N803
+        """Return the most probable cluster of each row."""
+        return np.asarray(self._outputs(X).argmax(dim=1).numpy())
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Return the probabilities of the clusters, of shape `(N, n_clusters_)`."""
+        return np.asarray(self._outputs(X).softmax(dim=1).numpy())
+
+    def _defaults(self) -> Named:
+        return [
+            ("k-means", KMeans(n_init=10)),
+            ("ward", AgglomerativeClustering()),
+            ("single", AgglomerativeClustering(linkage="single")),
+            ("mixture", GaussianMixture(n_init=5)),
+            ("spectral", SpectralClustering(affinity="nearest_neighbors")),
+        ]
+
+    def _wrap(self, estimator: BaseEstimator, seed: int) -> Learner:
+        number = self.n_clusters if size_parameter(estimator) else None
+        return SklearnClusterer(estimator, n_clusters=number, noise="nearest", seed=seed)
