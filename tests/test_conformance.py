@@ -26,6 +26,7 @@ from metalit.learners import (
     FineTuned,
     Learner,
     Prototypes,
+    Readout,
     SklearnClassifier,
     SklearnClusterer,
     SklearnDetector,
@@ -45,6 +46,7 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
         MLP(4, 8, 3), nn.CrossEntropyLoss(), partial(torch.optim.Adam, lr=0.01), epochs=2
     ),
     "Prototypes": lambda: Prototypes(MLP(4, 8, 5)),
+    "Readout": lambda: Readout(SklearnClusterer(KMeans(), n_clusters=3)),
     "SklearnClassifier": lambda: SklearnClassifier(GaussianNB()),
     "SklearnClusterer": lambda: SklearnClusterer(KMeans(), n_clusters=3),
     "SupervisedMetaLearner": lambda: SupervisedMetaLearner(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ..descriptors import DESCRIPTORS, describe_task
 from ..episodes import Samples
 
 if TYPE_CHECKING:  # learners are made of combinations, not the other way round
@@ -59,6 +60,15 @@ class Combination(ABC):
     """
 
     landmarks: int
+
+    @property
+    def descriptors(self) -> int:
+        """Number T of descriptors of a task."""
+        return len(DESCRIPTORS)
+
+    def describe(self, support: Samples) -> Tensor:
+        """Describe a support set, for the gate: numbers of order 1, of shape `(T,)`."""
+        return describe_task(support)
 
     @abstractmethod
     def observe(self, learners: "Mapping[str, Learner]", support: Samples) -> Evidence:

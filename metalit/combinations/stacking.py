@@ -55,8 +55,10 @@ class Stacking(Combination):
         folds: Folds of the cross-validation, stratified by class; fewer where a class is smaller.
         row_descriptors: Transformer from rows to the descriptors that weights depend on, such as
             `PCA(2)`; fitted to the support inputs.
-        side_columns: Columns of x that are the user's own side table: weights depend on them, and
-            base learners do not see them.
+        side_columns: Columns of x that are the user's own side table, of order 1: weights depend on
+            them, and base learners do not see them. Inside a task it is each row's value that
+            counts; the gate sees their means, so that a column that is constant within a task
+            describes the task.
         margin: How much lower the held-out loss must be, in units of the loss.
         alpha: Level of the test; 1 lets the mean alone decide.
         seed: Seed of the folds and of random solvers.
@@ -109,6 +111,16 @@ class Stacking(Combination):
         self.margin = margin
         self.alpha = alpha
         self.seed = seed
+
+    @property
+    def descriptors(self) -> int:
+        """Those of every task and one a side column."""
+        return super().descriptors + len(self.side_columns)
+
+    def describe(self, support: Samples) -> Tensor:
+        """Describe what base learners see, and append the means of the side columns."""
+        visible, side = self._split(support.x)
+        return torch.cat([super().describe(support._replace(x=visible)), side.mean(dim=0)])
 
     def observe(self, learners: "Mapping[str, Learner]", support: Samples) -> Evidence:
         """Cross-validate the base learners, then fit them to all rows."""

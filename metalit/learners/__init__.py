@@ -4,6 +4,7 @@ from .base import Learner
 from .fine_tuned import FineTuned
 from .maml import MAML
 from .prototypes import Prototypes
+from .readout import Readout
 from .sklearn import SklearnClassifier, SklearnClusterer, SklearnDetector, SklearnRegressor
 from .supervised import SupervisedMetaLearner
 from .unsupervised import UnsupervisedMetaLearner
@@ -13,6 +14,7 @@ __all__ = [
     "FineTuned",
     "Learner",
     "Prototypes",
+    "Readout",
     "SklearnClassifier",
     "SklearnClusterer",
     "SklearnDetector",

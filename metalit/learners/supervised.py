@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..combinations import Combination, Evidence, Gate, Stacking, Weighting
-from ..descriptors import DESCRIPTORS, describe_task
 from ..episodes import Samples
 from .base import Learner, Predictor
 
@@ -64,7 +63,7 @@ class SupervisedMetaLearner(Learner):
         self.hidden = hidden
         self.gate = None
         if hidden is not None:
-            sizes = len(learners), len(DESCRIPTORS), self._combine.landmarks
+            sizes = len(learners), self._combine.descriptors, self._combine.landmarks
             self.gate = Gate(*sizes, hidden=hidden)
 
     def forward(self, support: Samples, query: Tensor) -> Tensor:
@@ -82,7 +81,8 @@ class SupervisedMetaLearner(Learner):
         prior = evidence.landmarks.new_zeros(len(self.learners))
         if self.gate is not None:
             like = self.gate.bias
-            prior = self.gate(describe_task(support).to(like), evidence.landmarks.to(like))
+            seen = self._combine.describe(support)
+            prior = self.gate(seen.to(like), evidence.landmarks.to(like))
         return evidence, self._combine.weigh(list(self.learners), evidence, support, prior)
 
     def check(self, support: Samples) -> None:

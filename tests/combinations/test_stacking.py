@@ -174,6 +174,38 @@ def test_a_side_table_is_hidden_from_the_base_learners():
     assert set(shapes) == {2}
 
 
+def test_a_gate_learns_from_a_side_column_of_the_task_which_learner_to_trust():
+    torch.manual_seed(0)
+    learners = {str(k): SklearnRegressor(Known(k)) for k in range(2)}
+    # two rows a task: too few to cross-validate, so that the gate alone can know
+    learner = SupervisedMetaLearner(learners, Stacking(side_columns=[2]), hidden=0)
+    optimizer = torch.optim.Adam(learner.parameters(), lr=0.1)
+
+    def task(kind):
+        x = torch.randn(6, 2).double()
+        x = torch.cat([x, torch.full((6, 1), kind).double()], dim=1)
+        y = x[:, :1] if kind > 0 else x[:, 1:2]
+        return Samples(x[:2], y[:2]), x[2:], y[2:]
+
+    for step in range(60):
+        support, query, target = task(1.0 if step % 2 else -1.0)
+        loss = (learner(support, query) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for kind, right in ((1.0, "0"), (-1.0, "1")):
+        assert learner.weigh(task(kind)[0])[1].report["weights"][right] > 0.9
+
+
+def test_the_side_table_of_a_task_describes_it_beside_what_base_learners_see():
+    support, stacking = classification(40), Stacking(side_columns=[2])
+    wide = Samples(torch.cat([support.x, torch.full((40, 1), 0.7).double()], dim=1), support.y)
+    described = stacking.describe(wide)
+    assert described.shape == (stacking.descriptors,)
+    assert torch.equal(described[:-1], Stacking().describe(support))
+    assert float(described[-1]) == pytest.approx(0.7)
+
+
 def test_row_descriptors_come_from_the_transformer():
     support = classification(60)
     learner = SupervisedMetaLearner(MIXED, Stacking(row_descriptors=PCA(1)), hidden=None)

@@ -20,6 +20,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from metalit.estimators import SuperLearnerClusterer, SuperLearnerDetector
 
 CLUSTERERS = [("k-means", KMeans(n_init=2)), ("single", AgglomerativeClustering(linkage="single"))]
+FOREST = IsolationForest(n_estimators=20)
 DETECTORS = [("density", KernelDensity()), ("near", LocalOutlierFactor(5, novelty=True))]
 
 
@@ -82,7 +83,7 @@ def test_scores_are_the_mean_of_ranks():
     "model",
     [
         SuperLearnerClusterer(3, CLUSTERERS, "hungarian", random_state=0),
-        SuperLearnerDetector([("forest", IsolationForest(n_estimators=20)), *DETECTORS], random_state=0),
+        SuperLearnerDetector([("forest", FOREST), *DETECTORS], random_state=0),
     ],
     ids=["clusterer", "detector"],
 )
