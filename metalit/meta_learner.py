@@ -83,14 +83,14 @@ class MetaLearner(LightningModule):
         """
         # Trainer evaluates in inference mode by default, where no inner loop could take a gradient
         with torch.inference_mode(False), torch.set_grad_enabled(self.training):
-            outputs, y = self(_normal_tensors(episodes)), episodes.query.y.clone()
+            outputs, y = self(normal_tensors(episodes)), episodes.query.y.clone()
             loss = torch.stack([self.loss(outputs[b], y[b]) for b in range(len(y))]).mean()
             return loss, self.metric(outputs.detach(), y)
 
     def check(self, episodes: Episode) -> None:
         """Raise a ValueError in one line if a meta-batch does not fit the learner."""
         with torch.inference_mode(False), torch.no_grad():
-            support = _normal_tensors(episodes).support
+            support = normal_tensors(episodes).support
             self.learner.check(Samples(support.x[0], support.y[0]))
 
     def training_step(self, episodes: Episode, batch_idx: int) -> Tensor:
@@ -109,7 +109,7 @@ class MetaLearner(LightningModule):
         """Return the query outputs of a meta-batch, of shape `(B, Q, K)`."""
         self.check(episodes)
         with torch.inference_mode(False), torch.no_grad():
-            outputs: Tensor = self(_normal_tensors(episodes))
+            outputs: Tensor = self(normal_tensors(episodes))
         return outputs
 
     def on_train_batch_start(self, batch: Episode, batch_idx: int) -> None:
@@ -223,7 +223,7 @@ class MetaLearner(LightningModule):
         return cast(MeanConfidence, self.scores[stage])
 
 
-def _normal_tensors(episodes: Episode) -> Episode:
+def normal_tensors(episodes: Episode) -> Episode:
     """Copy what was made in inference mode, of which no gradient can be taken."""
     support, query = (
         Samples(*(t.clone() if t.is_inference() else t for t in part)) for part in episodes

@@ -19,9 +19,9 @@ from torch import Tensor
 FLOOR = 1e-7  # smallest probability, so that every logit is finite
 
 
-def as_table(x: Tensor) -> NDArray[Any]:
-    """Flatten inputs to rows, on the CPU."""
-    return np.asarray(x.detach().cpu().flatten(1).numpy())
+def as_table(x: Tensor) -> NDArray[np.float64]:
+    """Flatten inputs to rows of float64, in which no covariance of a Gaussian mixture collapses."""
+    return np.asarray(x.detach().cpu().flatten(1).double().numpy())
 
 
 def log_probabilities(shares: Tensor, like: Tensor) -> Tensor:

@@ -93,6 +93,7 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
     "CrossEntropyLoss": lambda: nn.CrossEntropyLoss(label_smoothing=0.1, ignore_index=-1),
     "MSELoss": nn.MSELoss,
     "MatchedCrossEntropy": losses.MatchedCrossEntropy,
+    "SoftAdjustedRand": losses.SoftAdjustedRand,
     "SoftKMeans": lambda: losses.SoftKMeans(temperature=0.5),
 }
 PARTS = {**AUGMENTATIONS, **METRICS, **LOSSES}

@@ -5,6 +5,7 @@ from .prediction_writer import PredictionWriter
 from .pretraining import ClusterPretraining
 from .run_summary import RunSummary
 from .segmentation_writer import SegmentationWriter
+from .strategy_report import StrategyReport
 
 __all__ = [
     "AdaptationReport",
@@ -12,4 +13,5 @@ __all__ = [
     "PredictionWriter",
     "RunSummary",
     "SegmentationWriter",
+    "StrategyReport",
 ]

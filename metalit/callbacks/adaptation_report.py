@@ -1,9 +1,9 @@
 """The score after 0, 1, … inner steps: a table and a figure at the end of `test`."""
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from ..episodes import Episode, Samples
 from ..hyperparameters import build_arguments
 from ..inner_loops import InnerLoop
 from ..learners import Learner
-from ..loggers import WandB
 from ..meta_learner import MetaLearner
 from ..metrics import EpisodeMetric, MeanConfidence
+from ._report import write_report
 from .pretraining import ClusterPretraining
 
 log = logging.getLogger(__name__)
@@ -106,19 +106,10 @@ class AdaptationReport(Callback):
             name: {str(s): [float(v) for v in values[name, s]] for s in self.steps} for name in rows
         }
         log.info("\n%s\n", _format(table, metric, episodes))
-        if log_dir is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        folder = Path(log_dir)
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-        figure = folder / "figures" / "adaptation.png"
-        (folder / "adaptation.json").write_text(
-            json.dumps({"metric": metric, "episodes": episodes, "mean_and_ci95": table}, indent=2)
-        )
-        _draw(table, metric, figure, flat=self.reference.name if self.reference else None)
-        log.info("The figure: %s", figure)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandB):
-                logger.log_image("test/adaptation", [str(figure)])
+        content = {"metric": metric, "episodes": episodes, "mean_and_ci95": table}
+        flat = self.reference.name if self.reference else None
+        draw = partial(_draw, table, metric, flat)
+        write_report(trainer, log_dir, "adaptation", content, draw)
 
     def _refer(self, episodes: Episode, metric: EpisodeMetric) -> Tensor:
         """Score the classical method on each of B episodes, shape `(B,)`."""
@@ -186,7 +177,7 @@ def _format(table: Table, metric: str, episodes: int) -> str:
     return "\n".join(lines)
 
 
-def _draw(table: Table, metric: str, file: Path, flat: str | None) -> None:
+def _draw(table: Table, metric: str, flat: str | None, file: Path) -> None:
     """Draw the scores against the steps; the row called `flat` takes none and gets no marks."""
     from matplotlib.figure import Figure
 

@@ -70,6 +70,10 @@ class Combination(ABC):
         """Describe a support set, for the gate: numbers of order 1, of shape `(T,)`."""
         return describe_task(support)
 
+    def visible(self, x: Tensor) -> Tensor:
+        """Return what base learners see of inputs `(N, *features)`."""
+        return x
+
     @abstractmethod
     def observe(self, learners: "Mapping[str, Learner]", support: Samples) -> Evidence:
         """Fit K base learners to the support set and find out how well they do on it."""

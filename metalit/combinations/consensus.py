@@ -112,6 +112,7 @@ class Consensus(Combination):
         report: dict[str, Any] = {
             "weights": dict(zip(names, weights.tolist(), strict=True)),
             "heaviest": names[heaviest],
+            "kept": names[heaviest] if self.alignment == "select" else "combination",
             "alignment": self.alignment,
         }
         if self.alignment == "select" and not prior.requires_grad:

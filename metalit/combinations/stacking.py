@@ -122,9 +122,13 @@ class Stacking(Combination):
         visible, side = self._split(support.x)
         return torch.cat([super().describe(support._replace(x=visible)), side.mean(dim=0)])
 
+    def visible(self, x: Tensor) -> Tensor:
+        """Leave the side columns out."""
+        return self._split(x)[0]
+
     def observe(self, learners: "Mapping[str, Learner]", support: Samples) -> Evidence:
         """Cross-validate the base learners, then fit them to all rows."""
-        visible = support._replace(x=self._split(support.x)[0])
+        visible = support._replace(x=self.visible(support.x))
         with torch.no_grad():  # the gradient goes through the answers, not through the folds
             trials = held_out(learners, visible, self.folds, self.seed)
         losses = _rows_loss(trials.outputs, trials.y, self._loss_of(support.y))  # [K, S]
@@ -164,7 +168,7 @@ class Stacking(Combination):
     def answer(self, evidence: Evidence, weighting: Weighting, query: Tensor) -> Tensor:
         """Mix the base learners' probabilities or predictions by the weights."""
         _, describe, regression = evidence.state
-        visible = self._split(query)[0]
+        visible = self.visible(query)
         answers = [predictor(visible) for predictor in evidence.predictors]
         if weighting.state is None:
             weights = weighting.weights.reshape(1, len(answers), -1)

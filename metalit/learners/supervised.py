@@ -63,7 +63,7 @@ class SupervisedMetaLearner(Learner):
         self.hidden = hidden
         self.gate = None
         if hidden is not None:
-            sizes = len(learners), self._combine.descriptors, self._combine.landmarks
+            sizes = len(learners), self.combine.descriptors, self.combine.landmarks
             self.gate = Gate(*sizes, hidden=hidden)
 
     def forward(self, support: Samples, query: Tensor) -> Tensor:
@@ -73,17 +73,17 @@ class SupervisedMetaLearner(Learner):
     def learn(self, support: Samples) -> Predictor:
         """Train and weigh the base learners."""
         evidence, weighting = self.weigh(support)
-        return partial(self._combine.answer, evidence, weighting)
+        return partial(self.combine.answer, evidence, weighting)
 
     def weigh(self, support: Samples) -> tuple[Evidence, Weighting]:
         """Train the base learners on a support set; find their weights, with a report."""
-        evidence = self._combine.observe(self._learners, support)
+        evidence = self.combine.observe(self._learners, support)
         prior = evidence.landmarks.new_zeros(len(self.learners))
         if self.gate is not None:
             like = self.gate.bias
-            seen = self._combine.describe(support)
+            seen = self.combine.describe(support)
             prior = self.gate(seen.to(like), evidence.landmarks.to(like))
-        return evidence, self._combine.weigh(list(self.learners), evidence, support, prior)
+        return evidence, self.combine.weigh(list(self.learners), evidence, support, prior)
 
     def check(self, support: Samples) -> None:
         """Refuse an episode that a base learner cannot learn from."""
@@ -94,7 +94,8 @@ class SupervisedMetaLearner(Learner):
                 raise ValueError(f"base learner {name!r}: {error}") from error
 
     @property
-    def _combine(self) -> Combination:
+    def combine(self) -> Combination:
+        """The combination that is used."""
         return Stacking() if self.combination is None else self.combination
 
     @property

@@ -285,7 +285,7 @@ def _align(labels: Tensor, clusters: int, known: Tensor) -> Tensor:
 
 
 def _flatten(x: Tensor) -> Tensor:
-    return torch.from_numpy(as_table(x)).double()
+    return torch.from_numpy(as_table(x))
 
 
 def _encode(encoder: nn.Module, seed: int, x: Tensor) -> Tensor:
