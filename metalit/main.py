@@ -1,6 +1,7 @@
 """The command line: Lightning's CLI, with run folders and one-line errors."""
 
 import logging
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,8 @@ class MetalitCLI(LightningCLI):
                     self.config = described
                 else:
                     self._list_differences(self._model(described), self._model(self.config))
+            if command != "fit":  # which saves nothing: other settings of the checkpoints are none
+                warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
         elif command != "fit":
             log.warning("No --ckpt_path was given: the model keeps its initial weights.")
         if self.config[command].model is None:

@@ -24,9 +24,27 @@ TREE = {
 }
 NESTED = {
     "class_path": "SupervisedMetaLearner",
-    "init_args": {"learners": {"maml": MAML, "tree": TREE, "prototypes": PROTOTYPES}},
+    "init_args": {
+        "learners": {"maml": MAML, "tree": TREE, "prototypes": PROTOTYPES},
+        "combination": {"class_path": "Stacking", "init_args": {"folds": 2}},
+    },
 }
-LEARNERS = {"MAML": MAML, "Prototypes": PROTOTYPES, "SupervisedMetaLearner": NESTED}
+PSEUDO_LABELS = {"n_clusters": 3, "rounds": 0, "folds": 2, "temperature": 1.0}
+BAYES = {
+    "class_path": "SklearnClassifier",
+    "init_args": {"estimator": "sklearn.naive_bayes.GaussianNB"},
+}
+UNSUPERVISED = {
+    "class_path": "UnsupervisedMetaLearner",
+    "init_args": {"learner": BAYES, **PSEUDO_LABELS},
+}
+AROUND = {
+    "class_path": "UnsupervisedMetaLearner",
+    "init_args": {"learner": NESTED, **PSEUDO_LABELS},
+}
+WITH_LABELS = {"MAML": MAML, "Prototypes": PROTOTYPES, "SupervisedMetaLearner": NESTED}
+WITHOUT = {"UnsupervisedMetaLearner": UNSUPERVISED, "one around a super learner": AROUND}
+LEARNERS = {**WITH_LABELS, **WITHOUT}
 
 
 @pytest.fixture
@@ -34,13 +52,15 @@ def config(tmp_path):
     """Write the config of a learner; the data are the same for all."""
 
     def write(learner, folder):
+        blind = learner in WITHOUT.values()
         text = {
             "model": {
                 "class_path": "MetaLearner",
                 "init_args": {
                     "learner": learner,
-                    "loss": "torch.nn.CrossEntropyLoss",
-                    "metric": "Accuracy",
+                    # clusters have numbers of their own
+                    "loss": "MatchedCrossEntropy" if blind else "torch.nn.CrossEntropyLoss",
+                    "metric": "MatchedAccuracy" if blind else "Accuracy",
                 },
             },
             "data": {
@@ -65,6 +85,7 @@ def config(tmp_path):
                 "num_sanity_val_steps": 0,
                 "default_root_dir": str(tmp_path / folder),
             },
+            "checkpoint": {"monitor": "val/matched_accuracy" if blind else "val/accuracy"},
         }
         file = tmp_path / f"{folder}.yaml"
         file.write_text(yaml.safe_dump(text))
@@ -89,11 +110,13 @@ def test_a_learner_is_fitted_resumed_tested_and_asked(name, config, tmp_path):
     assert all(torch.equal(one[key], other[key]) for key in one)
 
     tested = main(["test", *whole, "--ckpt_path", "best"])
-    assert 0.2 < tested.trainer.callback_metrics["test/accuracy"] <= 1
+    metric = "matched_accuracy" if name in WITHOUT else "accuracy"
+    assert 0.2 < tested.trainer.callback_metrics[f"test/{metric}"] <= 1
 
     draw = np.random.default_rng(0)
     table = pd.DataFrame(draw.random((12, 64))).add_prefix("pixel_")
-    table.assign(label=list("abc") * 4).to_csv(tmp_path / "support.csv", index=False)
+    labelled = table if name in WITHOUT else table.assign(label=list("abc") * 4)
+    labelled.to_csv(tmp_path / "support.csv", index=False)
     table.to_csv(tmp_path / "query.csv", index=False)
     (best,) = (tmp_path / "whole").rglob("best.ckpt")
     answers = tmp_path / "answers.csv"
@@ -102,8 +125,9 @@ def test_a_learner_is_fitted_resumed_tested_and_asked(name, config, tmp_path):
     options += ["--data", "SupportQuery", *files, "--predictions.file", str(answers)]
     main(["predict", "--ckpt_path", str(best), *options])
     predictions = pd.read_csv(answers)
-    assert set(predictions["prediction"]) <= set("abc")
-    shares = predictions[["probability_a", "probability_b", "probability_c"]]
+    classes = [0, 1, 2] if name in WITHOUT else ["a", "b", "c"]
+    assert set(predictions["prediction"]) <= set(classes)
+    shares = predictions[[f"probability_{label}" for label in classes]]
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
 
 

@@ -61,12 +61,12 @@ class SuperLearnerClassifier(ClassifierMixin, SuperLearner):  # type: ignore[mis
         link: str = "softmax",
         loss: str = "cross_entropy",
         solver: str = "lbfgs",
-        penalty: float = 0.1,
+        penalty: float = 0.3,
         cv: int = 5,
         row_descriptors: BaseEstimator | None = None,
         side_columns: Sequence[int] = (),
         margin: float = 0.0,
-        alpha: float = 1.0,
+        alpha: float = 0.05,
         random_state: Any = None,
     ) -> None:
         self.estimators = estimators
@@ -163,12 +163,12 @@ class SuperLearnerRegressor(RegressorMixin, SuperLearner):  # type: ignore[misc]
         estimators: Named | None = None,
         link: str = "softmax",
         solver: str = "lbfgs",
-        penalty: float = 0.1,
+        penalty: float = 0.3,
         cv: int = 5,
         row_descriptors: BaseEstimator | None = None,
         side_columns: Sequence[int] = (),
         margin: float = 0.0,
-        alpha: float = 1.0,
+        alpha: float = 0.05,
         random_state: Any = None,
     ) -> None:
         self.estimators = estimators

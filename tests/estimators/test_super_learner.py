@@ -62,7 +62,7 @@ def test_probabilities_are_the_mixture_of_those_of_the_base_learners():
     x, y = load_wine(return_X_y=True)
     stump = DecisionTreeClassifier(max_depth=2)
     named = [("near", KNeighborsClassifier(15)), ("stump", stump)]
-    model = SuperLearnerClassifier(named, random_state=0).fit(x[::2], y[::2])
+    model = SuperLearnerClassifier(named, alpha=1.0, random_state=0).fit(x[::2], y[::2])
     assert model.report_["kept"] == "combination"
     near = KNeighborsClassifier(15).fit(x[::2], y[::2]).predict_proba(x[1::2])
     rest = model.predict_proba(x[1::2]) - model.weights_["near"] * near
