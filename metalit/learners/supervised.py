@@ -83,6 +83,8 @@ class SupervisedMetaLearner(Learner):
             like = self.gate.bias
             seen = self.combine.describe(support)
             prior = self.gate(seen.to(like), evidence.landmarks.to(like))
+            if not self.training:  # then the combination has to win, gradient or not
+                prior = prior.detach()
         return evidence, self.combine.weigh(list(self.learners), evidence, support, prior)
 
     def check(self, support: Samples) -> None:
