@@ -4,7 +4,8 @@
 
 Takes 15 minutes of one core; what the clusterers found is kept in `--cache` and taken from there
 by a later or resumed run. Prints a table; writes `benchmarks/results/clustering_tables.json` and
-`docs/clustering_tables.png`. Genie is a row where genieclust is installed.
+`docs/clustering_tables.png`. Genie is a row where genieclust is installed. With `--ship` the gate
+that learned on synthetic tables only becomes that of `SuperLearnerClusterer`.
 
 - Tables have standardised columns and at most 2,000 rows (a subsample seeded by the path). The
   truth is `labels0`, whose number of clusters is given to all but HDBSCAN; rows that gagolews
@@ -35,17 +36,17 @@ import numpy as np
 import sklearn
 import torch
 from accuracy import RESULTS, commit
-from clustering_data import Array, Table, family_of, read_tables, synthetic_table
+from clustering_data import ROWS, Array, Table, family_of, read_tables, synthetic_table
 from matplotlib.figure import Figure
-from sklearn.cluster import HDBSCAN, AgglomerativeClustering, KMeans, SpectralClustering
+from sklearn.cluster import HDBSCAN
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
-from sklearn.mixture import GaussianMixture
 
 from metalit import Samples
 from metalit.combinations import Gate
 from metalit.combinations.base import Evidence
 from metalit.combinations.consensus import Consensus, apply_rule
 from metalit.descriptors import DESCRIPTORS, describe_task
+from metalit.estimators.super_clusterer import GATE, default_clusterers
 from metalit.hyperparameters import describe
 from metalit.learners import (
     Learner,
@@ -53,6 +54,7 @@ from metalit.learners import (
     SklearnClusterer,
     UnsupervisedMetaLearner,
 )
+from metalit.scikit import size_parameter
 
 ALIGNMENTS = ("select", "hungarian", "coassociation")
 SHARPNESS = 2.0
@@ -62,16 +64,12 @@ REFINED = ("KMeans", "GMM", "spectral")  # the clusterers that pseudo-labels com
 
 
 def base_learners(k: int) -> dict[str, Learner]:
-    """What the super learner combines: one clusterer for each notion of a cluster."""
-    spectral = SpectralClustering(affinity="nearest_neighbors")
+    """What the super learner combines."""
     return {
-        "KMeans": SklearnClusterer(KMeans(n_init=10), n_clusters=k),
-        "Ward": SklearnClusterer(AgglomerativeClustering(), n_clusters=k),
-        "average": SklearnClusterer(AgglomerativeClustering(linkage="average"), n_clusters=k),
-        "single": SklearnClusterer(AgglomerativeClustering(linkage="single"), n_clusters=k),
-        "GMM": SklearnClusterer(GaussianMixture(n_init=5), n_clusters=k),
-        "spectral": SklearnClusterer(spectral, n_clusters=k),
-        "HDBSCAN": SklearnClusterer(HDBSCAN(10, copy=True), noise="nearest"),
+        name: SklearnClusterer(
+            clusterer, n_clusters=k if size_parameter(clusterer) else None, noise="nearest"
+        )
+        for name, clusterer in default_clusterers(ROWS)
     }
 
 
@@ -160,6 +158,13 @@ def train_gate(tasks: list[Task], weights: Array, seed: int) -> Gate:
         optimizer.step()
         schedule.step()
     return gate
+
+
+def ship(gate: Gate, how: str) -> None:
+    """Write a gate to where `SuperLearnerClusterer` reads it, with what it was trained on."""
+    state = {name: value.tolist() for name, value in gate.state_dict().items()}
+    content = {"command": "python benchmarks/clustering_tables.py --ship", "how": how}
+    Path(str(GATE)).write_text(json.dumps({**content, "state": state}) + "\n")
 
 
 def answer(task: Task, alignment: str, sharpness: float, gate: Gate | None = None) -> Array:
@@ -294,6 +299,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder that keeps what clusterers found")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of the gates")
     parser.add_argument("--synthetic", type=int, default=400, help="number of synthetic tables")
+    parser.add_argument(
+        "--ship", action="store_true", help="write the gate of the first seed into the package"
+    )
     options = parser.parse_args()
     begin, at = time.perf_counter(), commit()
     torch.set_num_threads(1)
@@ -301,6 +309,9 @@ def main() -> None:
     tables = read_tables(Path(os.environ["METALIT_DATA"]) / "clustering")
     tasks = [observe(table, memory) for table in tables]
     synthetic = [observe(synthetic_table(i), memory) for i in range(options.synthetic)]
+    if options.ship:
+        gate = train_gate(synthetic, mass(synthetic), options.seeds[0])
+        ship(gate, f"{at}, {options.synthetic} synthetic tables, seed {options.seeds[0]}")
     rows = score_rows(tasks, synthetic, options.seeds, memory)
     result = {
         "command": f"python benchmarks/clustering_tables.py --synthetic {options.synthetic} "

@@ -11,7 +11,7 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 from torch import Tensor
 
-from ..combinations import Combination
+from ..combinations import Combination, Gate
 from ..episodes import Samples
 from ..learners import Learner, SupervisedMetaLearner
 from ..scikit import one_thread
@@ -33,9 +33,9 @@ class SuperLearner(_BaseComposition):  # type: ignore[misc]
         self._set_params("estimators", **params)
         return self
 
-    def _learn(self, support: Samples, combination: Combination) -> None:
-        """Train and weigh the base learners on a table."""
-        named = list(self._defaults() if self.estimators is None else self.estimators)
+    def _learn(self, support: Samples, combination: Combination, gate: Gate | None = None) -> None:
+        """Train and weigh the base learners on a table, with the prior of a trained gate."""
+        named = list(self._defaults(support.x) if self.estimators is None else self.estimators)
         names = [name for name, _ in named]
         if not names or len(set(names)) < len(names):
             raise ValueError(
@@ -45,6 +45,7 @@ class SuperLearner(_BaseComposition):  # type: ignore[misc]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         learners = {name: self._wrap(clone(estimator), seed) for name, estimator in named}
         learner = SupervisedMetaLearner(learners, combination, hidden=None).eval()
+        learner.gate = gate
         with torch.no_grad(), one_thread():
             evidence, weighting = learner.weigh(support)
         self.report_ = weighting.report
@@ -60,8 +61,8 @@ class SuperLearner(_BaseComposition):  # type: ignore[misc]
         return answer
 
     @abstractmethod
-    def _defaults(self) -> Named:
-        """Base learners where none are named."""
+    def _defaults(self, table: Tensor) -> Named:
+        """Base learners for a table, where none are named."""
 
     @abstractmethod
     def _wrap(self, estimator: BaseEstimator, seed: int) -> Learner:

@@ -1,36 +1,43 @@
 """The super learner of clusterers of one table, in scikit-learn's way."""
 
+import json
+from importlib.resources import files
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClusterMixin
-from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering
+from sklearn.cluster import HDBSCAN, AgglomerativeClustering, KMeans, SpectralClustering
 from sklearn.mixture import GaussianMixture
 from sklearn.utils.validation import validate_data
+from torch import Tensor
 
-from ..combinations import Consensus
+from ..combinations import Consensus, Gate
+from ..descriptors import DESCRIPTORS
 from ..episodes import Samples
 from ..learners import Learner, SklearnClusterer
 from ..scikit import size_parameter
 from ._super_learner import Named, SuperLearner
 
+GATE = files("metalit.estimators") / "clusterers.json"
+"""The gate of the default clusterers; `benchmarks/clustering_tables.py --ship` writes it."""
+
 
 class SuperLearnerClusterer(ClusterMixin, SuperLearner):  # type: ignore[misc]
     """Clusters a table in several ways and makes one partition of them.
 
-    `SupervisedMetaLearner` with `metalit.combinations.Consensus` on one table, without a learned
-    gate: partitions are weighed by a fixed rule of validity landmarks. Scale the columns first, as
-    for the clusterers themselves. Noise joins the cluster of its nearest row.
+    `SupervisedMetaLearner` with `metalit.combinations.Consensus` on one table. Partitions are
+    weighed by validity landmarks: for the default clusterers by a gate that was meta-trained on
+    synthetic tables, for others by a fixed rule. Scale the columns first, as for the clusterers
+    themselves. Noise joins the cluster of its nearest row.
 
     Args:
         n_clusters: Number of clusters, set on every clusterer that takes one. None leaves them
             their own, and gives as many as the heaviest partition has.
-        estimators: List of (name, clusterer); None takes k-means, Ward's and single linkage, a
-            Gaussian mixture and spectral clustering.
+        estimators: List of (name, clusterer); None takes `default_clusterers`.
         alignment: "select", "hungarian" or "coassociation".
-        sharpness: How much the rule counts; 0 weighs all alike.
+        sharpness: How much the rule counts; 0 weighs all alike, but for what was learned.
         random_state: Seed of the clusterers.
 
     Attributes:
@@ -42,8 +49,8 @@ class SuperLearnerClusterer(ClusterMixin, SuperLearner):  # type: ignore[misc]
     Example:
         >>> from sklearn.datasets import make_circles
         >>> x, _ = make_circles(200, factor=0.3, noise=0.03, random_state=0)
-        >>> SuperLearnerClusterer(n_clusters=2, random_state=0).fit(x).report_["heaviest"]
-        'single'
+        >>> SuperLearnerClusterer(n_clusters=2, random_state=0).fit(x).predict(x[:4]).shape
+        (4,)
     """
 
     def __init__(
@@ -68,7 +75,8 @@ class SuperLearnerClusterer(ClusterMixin, SuperLearner):  # type: ignore[misc]
             alignment=self.alignment,  # type: ignore[arg-type]
             sharpness=self.sharpness,
         )
-        self._learn(Samples(torch.tensor(table), torch.full((len(table),), -1)), combination)
+        support = Samples(torch.tensor(table), torch.full((len(table),), -1))
+        self._learn(support, combination, _read_gate() if self.estimators is None else None)
         outputs = self._outputs(X)
         self.labels_ = outputs.argmax(dim=1).numpy()
         self.n_clusters_ = outputs.shape[1]
@@ -82,15 +90,32 @@ class SuperLearnerClusterer(ClusterMixin, SuperLearner):  # type: ignore[misc]
         """Return the probabilities of the clusters, of shape `(N, n_clusters_)`."""
         return np.asarray(self._outputs(X).softmax(dim=1).numpy())
 
-    def _defaults(self) -> Named:
-        return [
-            ("k-means", KMeans(n_init=10)),
-            ("ward", AgglomerativeClustering()),
-            ("single", AgglomerativeClustering(linkage="single")),
-            ("mixture", GaussianMixture(n_init=5)),
-            ("spectral", SpectralClustering(affinity="nearest_neighbors")),
-        ]
+    def _defaults(self, table: Tensor) -> Named:
+        return default_clusterers(len(table))
 
     def _wrap(self, estimator: BaseEstimator, seed: int) -> Learner:
         number = self.n_clusters if size_parameter(estimator) else None
         return SklearnClusterer(estimator, n_clusters=number, noise="nearest", seed=seed)
+
+
+def default_clusterers(rows: int) -> Named:
+    """Clusterers for a table of so many rows: one for each notion of a cluster."""
+    near = min(10, rows - 1)
+    spectral = SpectralClustering(affinity="nearest_neighbors", n_neighbors=near)
+    return [
+        ("KMeans", KMeans(n_init=10)),
+        ("Ward", AgglomerativeClustering()),
+        ("average", AgglomerativeClustering(linkage="average")),
+        ("single", AgglomerativeClustering(linkage="single")),
+        ("GMM", GaussianMixture(n_init=5)),
+        ("spectral", spectral),
+        ("HDBSCAN", HDBSCAN(max(2, near), copy=True)),
+    ]
+
+
+def _read_gate() -> Gate:
+    """The gate that was trained for the default clusterers."""
+    state = json.loads(GATE.read_text())["state"]
+    gate = Gate(len(state["bias"]), len(DESCRIPTORS), Consensus.landmarks)
+    gate.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
+    return gate.eval()

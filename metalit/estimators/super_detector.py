@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 from sklearn.utils.validation import validate_data
+from torch import Tensor
 
 from ..combinations import RankAverage
 from ..episodes import Samples
@@ -76,7 +77,7 @@ class SuperLearnerDetector(OutlierMixin, SuperLearner):  # type: ignore[misc]
         """Return -1 for outliers and 1 for the others."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
-    def _defaults(self) -> Named:
+    def _defaults(self, table: Tensor) -> Named:
         neighbours = LocalOutlierFactor(novelty=True)
         return [
             ("forest", IsolationForest()),

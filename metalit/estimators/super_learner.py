@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
+from torch import Tensor
 
 from ..combinations import Stacking
 from ..episodes import Samples
@@ -120,7 +121,7 @@ class SuperLearnerClassifier(ClassifierMixin, SuperLearner):  # type: ignore[mis
             alpha=self.alpha,
         )
 
-    def _defaults(self) -> Named:
+    def _defaults(self, table: Tensor) -> Named:
         return [
             ("logistic", make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))),
             ("neighbours", make_pipeline(StandardScaler(), KNeighborsClassifier())),
@@ -213,7 +214,7 @@ class SuperLearnerRegressor(RegressorMixin, SuperLearner):  # type: ignore[misc]
             alpha=self.alpha,
         )
 
-    def _defaults(self) -> Named:
+    def _defaults(self, table: Tensor) -> Named:
         return [
             ("ridge", make_pipeline(StandardScaler(), Ridge())),
             ("neighbours", make_pipeline(StandardScaler(), KNeighborsRegressor())),
