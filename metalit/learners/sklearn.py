@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -33,15 +33,21 @@ class SklearnLearner(Learner):
         estimator: The estimator; it is cloned, never fitted itself.
         preprocessing: Transformer in front of it, or None.
         seed: Where each `random_state` in them comes from, in every task the same.
+        needs: Method that the estimator must have.
     """
 
+    needs: ClassVar[str]
+
     def __init__(
-        self, estimator: BaseEstimator, preprocessing: BaseEstimator | None, seed: int, method: str
+        self,
+        estimator: BaseEstimator,
+        preprocessing: BaseEstimator | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
-        if not callable(getattr(estimator, method, None)):
+        if not callable(getattr(estimator, self.needs, None)):
             raise TypeError(
-                f"estimator {type(estimator).__name__} has no {method} but "
+                f"estimator {type(estimator).__name__} has no {self.needs} but "
                 f"{type(self).__name__} needs it: choose another estimator or learner."
             )
         self.estimator = estimator
@@ -95,13 +101,7 @@ class SklearnClassifier(SklearnLearner):
         torch.Size([4, 3])
     """
 
-    def __init__(
-        self,
-        estimator: BaseEstimator,
-        preprocessing: BaseEstimator | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(estimator, preprocessing, seed, "predict")
+    needs = "predict"
 
     def learn(self, support: Samples) -> Predictor:
         """Fit a clone of the classifier to the labelled rows."""
@@ -146,13 +146,7 @@ class SklearnRegressor(SklearnLearner):
         torch.Size([4, 1])
     """
 
-    def __init__(
-        self,
-        estimator: BaseEstimator,
-        preprocessing: BaseEstimator | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(estimator, preprocessing, seed, "predict")
+    needs = "predict"
 
     def learn(self, support: Samples) -> Predictor:
         """Fit a clone of the regressor to the targets."""
@@ -199,6 +193,8 @@ class SklearnClusterer(SklearnLearner):
         torch.Size([3, 2])
     """
 
+    needs = "fit_predict"
+
     def __init__(
         self,
         estimator: BaseEstimator,
@@ -207,7 +203,7 @@ class SklearnClusterer(SklearnLearner):
         noise: Literal["column", "nearest"] = "column",
         seed: int = 0,
     ) -> None:
-        super().__init__(estimator, preprocessing, seed, "fit_predict")
+        super().__init__(estimator, preprocessing, seed)
         if noise not in ("column", "nearest"):
             raise ValueError(f"noise={noise!r} is unknown: choose 'column' or 'nearest'.")
         if n_clusters is not None and n_clusters < 1:
@@ -265,13 +261,7 @@ class SklearnDetector(SklearnLearner):
         torch.Size([5, 1])
     """
 
-    def __init__(
-        self,
-        estimator: BaseEstimator,
-        preprocessing: BaseEstimator | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(estimator, preprocessing, seed, "score_samples")
+    needs = "score_samples"
 
     def learn(self, support: Samples) -> Predictor:
         """Fit a clone of the detector to the support rows."""

@@ -1,5 +1,6 @@
 """Super learners of clusterers and of detectors in scikit-learn's way."""
 
+import json
 import pickle
 
 import joblib
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.cluster import AgglomerativeClustering, KMeans
-from sklearn.datasets import make_blobs, make_circles
+from sklearn.datasets import make_blobs, make_circles, make_moons
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import adjusted_rand_score, roc_auc_score
 from sklearn.mixture import GaussianMixture
@@ -18,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from metalit.estimators import SuperLearnerClusterer, SuperLearnerDetector
+from metalit.estimators.super_clusterer import GATE, default_clusterers
 
 CLUSTERERS = [("k-means", KMeans(n_init=2)), ("single", AgglomerativeClustering(linkage="single"))]
 FOREST = IsolationForest(n_estimators=20)
@@ -38,15 +40,32 @@ def test_scikit_learn_accepts_it(estimator, check):
 
 
 @pytest.mark.parametrize("alignment", ["select", "hungarian", "coassociation"])
-def test_the_default_clusterers_find_rings_and_blobs(alignment):
+def test_the_default_clusterers_find_rings_moons_and_blobs(alignment):
     model = SuperLearnerClusterer(2, alignment=alignment, random_state=0)
     for x, y in (
-        make_circles(150, factor=0.3, noise=0.03, random_state=0),
-        make_blobs(150, centers=[[0, 0], [5, 5]], random_state=0),
+        make_circles(200, factor=0.3, noise=0.03, random_state=0),
+        make_moons(200, noise=0.05, random_state=0),
+        make_blobs(200, centers=[[0, 0], [7, 7]], random_state=0),
     ):
         assert adjusted_rand_score(y, model.fit_predict(StandardScaler().fit_transform(x))) == 1
         assert sum(model.weights_.values()) == pytest.approx(1)
         assert model.n_clusters_ == 2
+
+
+def test_the_trained_gate_is_that_of_the_default_clusterers():
+    state = json.loads(GATE.read_text())["state"]
+    assert len(state["bias"]) == len(default_clusterers(100))
+    x, _ = make_moons(200, noise=0.05, random_state=0)
+    gated = SuperLearnerClusterer(2, random_state=0).fit(x)
+    ruled = SuperLearnerClusterer(2, default_clusterers(200), random_state=0).fit(x)
+    assert gated.weights_ != ruled.weights_
+    assert list(gated.weights_) == list(ruled.weights_)
+
+
+@pytest.mark.parametrize("rows", [3, 5, 11])
+def test_the_default_clusterers_take_small_tables(rows):
+    x = np.random.default_rng(0).normal(size=(rows, 2))
+    assert set(SuperLearnerClusterer(2, random_state=0).fit_predict(x)) <= {0, 1}
 
 
 def test_without_a_number_the_heaviest_partition_gives_it():
