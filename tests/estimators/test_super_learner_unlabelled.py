@@ -30,6 +30,7 @@ DETECTORS = [("density", KernelDensity()), ("near", LocalOutlierFactor(5, novelt
 @pytest.mark.filterwarnings("ignore:Skipping check check_array_api_input")
 @parametrize_with_checks(
     [
+        SuperLearnerClusterer(3, random_state=0),
         SuperLearnerClusterer(3, CLUSTERERS, random_state=0),
         SuperLearnerClusterer(3, CLUSTERERS, "hungarian"),
         SuperLearnerDetector(DETECTORS, random_state=0),
