@@ -276,7 +276,8 @@ def compare(
 ) -> dict[str, dict[str, Any]]:
     """Paired differences: what was learned, and what is won over the best clusterer."""
     values = {name: np.array(scores)[:, 0] for name, scores in rows.items()}
-    clusterers = [name for name in rows if name in {**base_learners(2), **references(2)}]
+    known = {**base_learners(2), **references(2)}
+    clusterers = [name for name in rows if name in known and not name.startswith("pseudo")]
     best = max(clusterers, key=lambda name: summarise(values[name], tables)[0])
     pairs = [(f"{alignment}, learned", f"{alignment}, rule") for alignment in ALIGNMENTS]
     pairs += [(name, best) for name in ("select, rule", "select, learned")]
