@@ -147,7 +147,7 @@ def train_gate(tasks: list[Task], weights: Array, seed: int) -> Gate:
     rule = SHARPNESS * torch.stack([apply_rule(of_task) for of_task in landmarks])
     scores = torch.stack([task.scores for task in tasks])
     share = torch.from_numpy(weights / weights.sum()).float()
-    gate = Gate(landmarks.shape[1], len(DESCRIPTORS), Consensus.landmarks)
+    gate = Gate(landmarks.shape[1], len(DESCRIPTORS), Consensus.n_landmarks)
     optimizer = torch.optim.AdamW(gate.parameters(), lr=0.02, weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=200)
     for _ in range(200):

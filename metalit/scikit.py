@@ -26,8 +26,12 @@ def as_table(x: Tensor) -> NDArray[np.float64]:
 
 def log_probabilities(shares: Tensor, like: Tensor) -> Tensor:
     """Take finite logarithms of probabilities, with the dtype and device of a query."""
-    dtype = like.dtype if like.is_floating_point() else torch.float32
-    return shares.clamp_min(FLOOR).log().to(like.device, dtype)
+    return as_outputs(shares.clamp_min(FLOOR).log(), like)
+
+
+def as_outputs(values: Tensor, like: Tensor) -> Tensor:
+    """Bring values to the device of a query, and its dtype if that is a float one."""
+    return values.to(like.device, like.dtype if like.is_floating_point() else torch.float32)
 
 
 def clone_seeded_from(generator: torch.Generator, estimator: BaseEstimator) -> BaseEstimator:

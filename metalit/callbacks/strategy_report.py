@@ -10,6 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from ..combinations.replacement import COMBINATION
 from ..episodes import Episode, Samples
 from ..learners import SupervisedMetaLearner
 from ..meta_learner import MetaLearner, normal_tensors
@@ -18,7 +19,6 @@ from ._report import write_report
 
 log = logging.getLogger(__name__)
 
-ALL = "combination"
 Table = dict[str, dict[str, tuple[float, float]]]
 """Mean and half-width of its 95 % confidence interval, by learner and what was measured."""
 
@@ -34,8 +34,8 @@ class StrategyReport(Callback):
     are trained once more for it.
     """
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a learner that combines nothing."""
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a learner that combines nothing, before any work is done."""
         assert isinstance(pl_module, MetaLearner)
         learner = pl_module.learner
         if not isinstance(learner, SupervisedMetaLearner):
@@ -44,11 +44,14 @@ class StrategyReport(Callback):
                 f"{learner.name}: leave it out."
             )
         self._learner = learner
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the means."""
         self._means = {
             (name, what): MeanConfidence().to(pl_module.device)
-            for name in (*learner.learners, ALL)
+            for name in (*self._learner.learners, COMBINATION)
             for what in ("score", "weight", "kept")
-            if (name, what) != (ALL, "weight")
+            if (name, what) != (COMBINATION, "weight")
         }
 
     def on_test_batch_end(
@@ -81,7 +84,7 @@ class StrategyReport(Callback):
         for (name, what), mean in self._means.items():
             value = mean.compute()  # on every rank: it gathers
             table[name][what] = float(value.mean), float(value.ci95)
-        count = self._means[ALL, "score"].moments[0]
+        count = self._means[COMBINATION, "score"].moments[0]
         episodes = int(trainer.strategy.reduce(count, reduce_op="sum"))
         log_dir = trainer.log_dir  # on every rank: it broadcasts
         if not trainer.is_global_zero:
@@ -95,13 +98,13 @@ class StrategyReport(Callback):
         self, support: Samples, query: Tensor, truth: Tensor, metric: EpisodeMetric
     ) -> dict[tuple[str, str], float]:
         """Score, weight and whether it was kept, by base learner, in one episode."""
-        combine = self._learner.combine
+        strategy = self._learner.strategy
         evidence, weighting = self._learner.weigh(support)
-        answers = [predictor(combine.visible(query)) for predictor in evidence.predictors]
-        answers.append(combine.answer(evidence, weighting, query))
+        answers = [predictor(strategy.visible(query)) for predictor in evidence.predictors]
+        answers.append(strategy.answer(evidence, weighting, query))
         weights, kept = weighting.report["weights"], weighting.report["kept"]
         found = {}
-        for name, answer in zip([*weights, ALL], answers, strict=True):
+        for name, answer in zip([*weights, COMBINATION], answers, strict=True):
             found[name, "score"] = float(metric(answer[None], truth)[0])
             found[name, "kept"] = float(name == kept)
             found[name, "weight"] = weights.get(name, 0.0)
@@ -114,6 +117,7 @@ def _format(table: Table, metric: str, episodes: int) -> str:
     lines = [
         f"base learners and their combination on {episodes} test episodes, mean ± 95 % confidence "
         "interval;",
+        "weight: in the combination of all, also where that was not kept;",
         "kept: how often it was chosen to answer alone, or the combination of all:",
         "",
         f"{'':{width}}{metric:>18}{'weight':>18}{'kept':>10}",
@@ -136,7 +140,7 @@ def _draw(table: Table, metric: str, file: Path) -> None:
     figure = Figure(figsize=(8, 1.2 + 0.4 * len(table)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     names, scores = list(table), [row["score"] for row in table.values()]
-    colors = ["tab:orange" if name == ALL else "tab:blue" for name in names]
+    colors = ["tab:orange" if name == COMBINATION else "tab:blue" for name in names]
     for k, (mean, ci95) in enumerate(scores):
         left.errorbar(mean, k, xerr=ci95, fmt="o", capsize=3, color=colors[k])
     left.set(xlabel=f"query {metric}", yticks=range(len(names)), yticklabels=names)

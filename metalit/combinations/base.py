@@ -1,7 +1,8 @@
 """The contract of a way to combine the answers of several learners."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +57,13 @@ class Combination(ABC):
     answers for query inputs. All three are written for one task.
 
     Attributes:
-        landmarks: Number L of landmarks of a base learner, fixed.
+        n_landmarks: Number L of landmarks of a base learner, fixed.
     """
 
-    landmarks: int
+    n_landmarks: int
 
     @property
-    def descriptors(self) -> int:
+    def n_descriptors(self) -> int:
         """Number T of descriptors of a task."""
         return len(DESCRIPTORS)
 
@@ -80,7 +81,12 @@ class Combination(ABC):
 
     @abstractmethod
     def weigh(
-        self, names: Sequence[str], evidence: Evidence, support: Samples, prior: Tensor
+        self,
+        names: Sequence[str],
+        evidence: Evidence,
+        support: Samples,
+        prior: Tensor,
+        training: bool = False,
     ) -> Weighting:
         """Weigh the base learners.
 
@@ -90,8 +96,28 @@ class Combination(ABC):
             support: The support set.
             prior: Logits of the weights before the labels of this task have spoken, of shape
                 `(K,)`; zeros if nothing was learned across tasks. Weights are differentiable in it.
+            training: Whether something is being trained, which must see what all weights do; else
+                a base learner may be chosen to answer alone.
         """
 
     @abstractmethod
     def answer(self, evidence: Evidence, weighting: Weighting, query: Tensor) -> Tensor:
-        """Combine the base learners' answers for query inputs into outputs `(Q, K)`."""
+        """Combine the base learners' answers for query inputs into outputs, one row a query."""
+
+
+def learn_all(learners: "Mapping[str, Learner]", support: Samples) -> "list[Predictor]":
+    """Let each base learner learn a support set; one that refuses is named."""
+    predictors = []
+    for name, learner in learners.items():
+        with named(name):
+            predictors.append(learner.learn(support))
+    return predictors
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Say which base learner a ValueError comes from."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"base learner {name!r}: {error}") from error

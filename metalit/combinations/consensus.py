@@ -14,7 +14,8 @@ from torch.nn.functional import one_hot
 from ..episodes import Samples
 from ..scikit import as_table, log_probabilities
 from .alignment import cluster_coassociation, keep_largest, vote
-from .base import Combination, Evidence, Weighting
+from .base import Combination, Evidence, Weighting, learn_all
+from .replacement import COMBINATION
 from .validity import LANDMARKS, judge, survey
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ class Consensus(Combination):
             smallest of those that are too many are joined to the clusters of their nearest rows.
         alignment: "select" answers by the heaviest partition alone, except while a gate is
             trained, which must see what all weights do. "hungarian" matches the clusters of all
-            partitions to those of the heaviest, one to one, and lets them vote (Strehl and Ghosh,
-            2002). "coassociation" clusters the rows anew, by average linkage, by the weight of
-            the partitions that put two rows together (Fred and Jain, 2005); it needs memory
-            quadratic in the support rows.
+            partitions to those of the heaviest, one to one, and lets them vote (Dudoit and
+            Fridlyand, 2003). "coassociation" clusters the rows anew, by average linkage, by the
+            weight of the partitions that put two rows together (Fred and Jain, 2005); it needs
+            memory quadratic in the support rows.
         sharpness: How much the rule counts: logits for one standard deviation between base
             learners. 0 leaves the weights to the prior alone: equal, if nothing was learned.
 
@@ -60,12 +61,13 @@ class Consensus(Combination):
         ValueError: If `n_clusters` is smaller than 1, `sharpness` negative, or `alignment` unknown.
 
     References:
-        Cluster Ensembles, https://jmlr.org/papers/v3/strehl02a.html
+        Bagging to improve the accuracy of a clustering procedure,
+        https://doi.org/10.1093/bioinformatics/btg038
         Combining Multiple Clusterings Using Evidence Accumulation,
         https://doi.org/10.1109/TPAMI.2005.113
     """
 
-    landmarks = len(LANDMARKS) + 1
+    n_landmarks = len(LANDMARKS) + 1
 
     def __init__(
         self,
@@ -91,7 +93,7 @@ class Consensus(Combination):
         with warnings.catch_warnings():
             # a graph in pieces, no convergence: the partition is judged, whatever came before it
             warnings.simplefilter("ignore", UserWarning)
-            predictors = [learner.learn(support) for learner in learners.values()]
+            predictors = learn_all(learners, support)
         with torch.no_grad():
             answers = [predictor(support.x).cpu() for predictor in predictors]
         partitions = torch.stack([answer.argmax(dim=1) for answer in answers])  # [K, S]
@@ -103,7 +105,12 @@ class Consensus(Combination):
         )
 
     def weigh(
-        self, names: Sequence[str], evidence: Evidence, support: Samples, prior: Tensor
+        self,
+        names: Sequence[str],
+        evidence: Evidence,
+        support: Samples,
+        prior: Tensor,
+        training: bool = False,
     ) -> Weighting:
         """Weigh the partitions and find what their clusters stand for."""
         rule = self.sharpness * apply_rule(evidence.landmarks)
@@ -112,10 +119,10 @@ class Consensus(Combination):
         report: dict[str, Any] = {
             "weights": dict(zip(names, weights.tolist(), strict=True)),
             "heaviest": names[heaviest],
-            "kept": names[heaviest] if self.alignment == "select" else "combination",
+            "kept": names[heaviest] if self.alignment == "select" else COMBINATION,
             "alignment": self.alignment,
         }
-        if self.alignment == "select" and not prior.requires_grad:
+        if self.alignment == "select" and not training:
             weights = one_hot(weights.argmax(), len(weights)).to(weights)
         partitions, fixed = evidence.outputs, weights.detach().cpu().double()
         reference = partitions[heaviest].argmax(dim=1)
@@ -143,11 +150,18 @@ class Consensus(Combination):
 def apply_rule(landmarks: Tensor) -> Tensor:
     """Score K base learners by `RULE`, from landmarks `(K, L)`: mean 0, deviation 1, shape `(K,)`.
 
-    Each landmark is standardised over the base learners before they are added up.
+    Each landmark is standardised over the base learners before they are added up. A partition with
+    one cluster only is worse than all others.
     """
     names = [*LANDMARKS, "agreement"]
     signs = landmarks.new_tensor([RULE.get(name, 0.0) for name in names])
-    return _standardise(_standardise(landmarks) @ signs)
+    scores = landmarks.new_zeros(len(landmarks))
+    parted = landmarks[:, LANDMARKS.index("largest")] < 1
+    scores[parted] = _standardise(landmarks[parted]) @ signs
+    # a single cluster cuts nothing: by conductance it would be the best of all
+    if bool(parted.any()):
+        scores[~parted] = scores[parted].min() - 1
+    return _standardise(scores)
 
 
 def _standardise(values: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Cross-validated answers of base learners inside one task."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..episodes import Samples
+from .base import learn_all
 
 if TYPE_CHECKING:
     from ..learners.base import Learner
@@ -45,24 +46,37 @@ def held_out(learners: "Mapping[str, Learner]", support: Samples, folds: int, se
         seed: Seed of the folds.
     """
     regression = support.y.is_floating_point()
+    if not regression and not bool((support.y >= 0).any()):
+        raise ValueError(
+            "the support set has no label (all are -1) but a super learner of classifiers needs "
+            "some: label it, or take Consensus of clusterers."
+        )
     rows = torch.arange(len(support.y)) if regression else torch.where(support.y.cpu() >= 0)[0]
     y = support.y.detach().cpu()[rows]
-    width = y.shape[1] if regression else int(y.max()) + 1
     parts = _folds(y, folds, seed)
-    outputs = torch.zeros(len(learners), len(rows) if parts else 0, width, dtype=torch.float64)
     fold = torch.zeros(len(rows), dtype=torch.int64)
+    found: list[Tensor] = []  # of each fold and learner
     for number, (train, test) in enumerate(parts):
         fold[test] = number
         known, asked = rows[train].to(support.x.device), rows[test].to(support.x.device)
-        part = Samples(support.x[known], support.y[known])
-        for k, learner in enumerate(learners.values()):
-            answer = learner.learn(part)(support.x[asked]).detach().cpu().double()
-            if not regression:  # a class that is not in this part has no column, if it is the last
-                answer = pad(answer, (0, width - answer.shape[1]), value=-1e4).softmax(dim=1)
-            outputs[k, test] = answer
+        predictors = learn_all(learners, Samples(support.x[known], support.y[known]))
+        found += [predict(support.x[asked]).detach().cpu().double() for predict in predictors]
+    # a class that is not in a part has no column there, if it is the last
+    least = y.shape[1] if regression else int(y.max()) + 1
+    found = found if regression else [wide.softmax(dim=1) for wide in widen(found, least)]
+    width = found[0].shape[1] if found else least
+    outputs = torch.zeros(len(learners), len(rows) if parts else 0, width, dtype=torch.float64)
+    for number, (_, test) in enumerate(parts):
+        outputs[:, test] = torch.stack(found[number * len(learners) :][: len(learners)])
     if not parts:
         y, rows, fold = y[:0], rows[:0], fold[:0]
     return HeldOut(outputs, y.double() if regression else y, rows, fold)
+
+
+def widen(answers: Sequence[Tensor], least: int = 1) -> list[Tensor]:
+    """Give all logits `(N, C)` as many columns as the widest; those added have no probability."""
+    width = max(least, *(answer.shape[1] for answer in answers)) if answers else least
+    return [pad(answer, (0, width - answer.shape[1]), value=-1e4) for answer in answers]
 
 
 def _folds(y: Tensor, folds: int, seed: int) -> list[tuple[Tensor, Tensor]]:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ..episodes import Samples
-from .base import Combination, Evidence, Weighting
+from .base import Combination, Evidence, Weighting, learn_all
+from .replacement import COMBINATION
 
 if TYPE_CHECKING:
     from ..learners.base import Learner
@@ -26,11 +27,11 @@ class RankAverage(Combination):
         https://doi.org/10.1145/2830544.2830549
     """
 
-    landmarks = 2
+    n_landmarks = 2
 
     def observe(self, learners: "Mapping[str, Learner]", support: Samples) -> Evidence:
         """Fit all detectors and score the support rows."""
-        predictors = [learner.learn(support) for learner in learners.values()]
+        predictors = learn_all(learners, support)
         with torch.no_grad():
             scores = [predictor(support.x)[:, 0].cpu().double() for predictor in predictors]
         ranks = torch.stack([_ranks(score, score.sort().values) for score in scores])
@@ -47,11 +48,16 @@ class RankAverage(Combination):
         )
 
     def weigh(
-        self, names: Sequence[str], evidence: Evidence, support: Samples, prior: Tensor
+        self,
+        names: Sequence[str],
+        evidence: Evidence,
+        support: Samples,
+        prior: Tensor,
+        training: bool = False,
     ) -> Weighting:
         """Take the weights from the prior."""
         weights = prior.softmax(dim=0)
-        report = {"weights": dict(zip(names, weights.tolist(), strict=True)), "kept": "combination"}
+        report = {"weights": dict(zip(names, weights.tolist(), strict=True)), "kept": COMBINATION}
         return Weighting(weights, report)
 
     def answer(self, evidence: Evidence, weighting: Weighting, query: Tensor) -> Tensor:

@@ -36,7 +36,8 @@ class Geometry:
     """What the landmarks of all partitions of one table share.
 
     Attributes:
-        table: Rows with columns of mean 0 and standard deviation 1, shape `(N, D)`.
+        table: Rows with columns of mean 0 and standard deviation 1, shape `(N, D)`; columns that do
+            not vary are left out.
         graph: Similarities of near rows, symmetric and sparse, shape `(N, N)`.
         heads: One end of each edge of the minimum spanning tree, shape `(N - 1,)`.
         tails: The other end.
@@ -60,8 +61,9 @@ def survey(table: Array) -> Geometry:
     the local scale of both rows (Zelnik-Manor and Perona, 2004). The spanning tree is that of
     HDBSCAN: of mutual reachability distances, the largest of a distance and both core distances.
     """
-    deviation = table.std(axis=0)
-    table = (table - table.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+    varies = np.ptp(table, axis=0) > 0
+    table = table[:, varies] if varies.any() else np.zeros((len(table), 1))
+    table = (table - table.mean(axis=0)) / np.maximum(table.std(axis=0), _TINY)
     n = len(table)
     to_near, near = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, n - 1)).fit(table).kneighbors()
     floor = max(float(np.median(to_near)), _TINY) * 1e-3  # rows that are equal

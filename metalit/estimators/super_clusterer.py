@@ -116,6 +116,6 @@ def default_clusterers(rows: int) -> Named:
 def _read_gate() -> Gate:
     """The gate that was trained for the default clusterers."""
     state = json.loads(GATE.read_text())["state"]
-    gate = Gate(len(state["bias"]), len(DESCRIPTORS), Consensus.landmarks)
+    gate = Gate(len(state["bias"]), len(DESCRIPTORS), Consensus.n_landmarks)
     gate.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
     return gate.eval()

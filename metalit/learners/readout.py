@@ -1,5 +1,6 @@
 """Labels or targets read out of what a clusterer or a detector finds."""
 
+import copy
 from functools import partial
 
 import torch
@@ -23,8 +24,8 @@ class Readout(Learner):
     structure they find counts for as much as it says about the labels.
 
     Args:
-        learner: Any learner that needs no labels. Its parameters are frozen: no gradient comes
-            back through the estimator.
+        learner: Any learner that needs no labels. It is copied, with its parameters frozen: no
+            gradient comes back through the estimator.
         estimator: What reads the labels or targets out. None takes logistic or ridge regression.
         seed: Where each `random_state` in the estimator comes from, in every task the same.
 
@@ -41,7 +42,7 @@ class Readout(Learner):
         self, learner: Learner, estimator: BaseEstimator | None = None, seed: int = 0
     ) -> None:
         super().__init__()
-        self.learner = learner.requires_grad_(False)
+        self.learner = copy.deepcopy(learner).requires_grad_(False)
         self.estimator = estimator
         self.seed = seed
 

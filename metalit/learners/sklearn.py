@@ -6,13 +6,14 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.pipeline import make_pipeline
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ..episodes import Samples
 from ..scikit import (
+    as_outputs,
     as_table,
     clone_seeded_from,
     fit_clusterer,
@@ -22,6 +23,8 @@ from ..scikit import (
     size_parameter,
 )
 from .base import Learner, Predictor
+
+KINDS = {"classifier": is_classifier, "regressor": is_regressor}
 
 
 class SklearnLearner(Learner):
@@ -34,9 +37,11 @@ class SklearnLearner(Learner):
         preprocessing: Transformer in front of it, or None.
         seed: Where each `random_state` in them comes from, in every task the same.
         needs: Method that the estimator must have.
+        refuses: Kind of estimator that would be a mistake: "classifier" or "regressor".
     """
 
     needs: ClassVar[str]
+    refuses: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -49,6 +54,11 @@ class SklearnLearner(Learner):
             raise TypeError(
                 f"estimator {type(estimator).__name__} has no {self.needs} but "
                 f"{type(self).__name__} needs it: choose another estimator or learner."
+            )
+        if self.refuses is not None and KINDS[self.refuses](estimator):
+            raise TypeError(
+                f"estimator {type(estimator).__name__} is a {self.refuses}, which "
+                f"{type(self).__name__} does not take: choose another estimator or learner."
             )
         self.estimator = estimator
         self.preprocessing = preprocessing
@@ -92,7 +102,7 @@ class SklearnClassifier(SklearnLearner):
         seed: Where each `random_state` in them comes from, in every task the same.
 
     Raises:
-        TypeError: If the estimator has no `predict`.
+        TypeError: If the estimator has no `predict`, or is a regressor.
 
     Example:
         >>> from sklearn.tree import DecisionTreeClassifier
@@ -102,6 +112,7 @@ class SklearnClassifier(SklearnLearner):
     """
 
     needs = "predict"
+    refuses = "regressor"
 
     def learn(self, support: Samples) -> Predictor:
         """Fit a clone of the classifier to the labelled rows."""
@@ -137,7 +148,7 @@ class SklearnRegressor(SklearnLearner):
         seed: Where each `random_state` in them comes from, in every task the same.
 
     Raises:
-        TypeError: If the estimator has no `predict`.
+        TypeError: If the estimator has no `predict`, or is a classifier.
 
     Example:
         >>> from sklearn.linear_model import Ridge
@@ -147,6 +158,7 @@ class SklearnRegressor(SklearnLearner):
     """
 
     needs = "predict"
+    refuses = "classifier"
 
     def learn(self, support: Samples) -> Predictor:
         """Fit a clone of the regressor to the targets."""
@@ -279,19 +291,21 @@ def _classify(classifier: Any, way: int, query: Tensor) -> Tensor:
     known = torch.from_numpy(np.asarray(classifier.classes_))
     if hasattr(classifier, "predict_proba"):
         shares[:, known] = torch.from_numpy(np.asarray(classifier.predict_proba(table))).double()
-    elif hasattr(classifier, "decision_function"):
+        return log_probabilities(shares, query)
+    if hasattr(classifier, "decision_function"):
         margins = torch.from_numpy(np.asarray(classifier.decision_function(table))).double()
         if margins.ndim == 1:  # two classes: the logit of the second
             margins = torch.stack([torch.zeros_like(margins), margins], dim=1)
-        shares[:, known] = margins.softmax(dim=1)
-    else:
-        shares = one_hot(torch.from_numpy(np.asarray(classifier.predict(table))), way).double()
+        if margins.shape[1] == len(known):  # else they are of pairs of classes
+            shares[:, known] = margins.softmax(dim=1)
+            return log_probabilities(shares, query)
+    shares = one_hot(torch.from_numpy(np.asarray(classifier.predict(table))), way).double()
     return log_probabilities(shares, query)
 
 
 def _regress(regressor: Any, targets: int, query: Tensor) -> Tensor:
     predictions = torch.from_numpy(np.asarray(regressor.predict(as_table(query))))
-    return predictions.to(query).reshape(len(query), targets)
+    return as_outputs(predictions, query).reshape(len(query), targets)
 
 
 def _cluster(transformer: Any, assign: Any, noise: int, width: int, query: Tensor) -> Tensor:
@@ -303,4 +317,4 @@ def _cluster(transformer: Any, assign: Any, noise: int, width: int, query: Tenso
 
 def _detect(detector: Any, query: Tensor) -> Tensor:
     scores = torch.from_numpy(np.asarray(-detector.score_samples(as_table(query))))
-    return scores.to(query)[:, None]
+    return as_outputs(scores, query)[:, None]

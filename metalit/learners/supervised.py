@@ -6,9 +6,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..combinations import Combination, Evidence, Gate, Stacking, Weighting
+from ..combinations import Combination, Consensus, Evidence, Gate, RankAverage, Stacking, Weighting
+from ..combinations.base import named
+from ..combinations.replacement import COMBINATION
 from ..episodes import Samples
 from .base import Learner, Predictor
+from .sklearn import SklearnClassifier, SklearnClusterer, SklearnDetector, SklearnRegressor
+from .unsupervised import UnsupervisedMetaLearner
 
 
 class SupervisedMetaLearner(Learner):
@@ -21,6 +25,9 @@ class SupervisedMetaLearner(Learner):
     The outer loop trains the gate and whatever can be trained in the base learners, such as the
     initial weights of a MAML among them.
 
+    In training, when something in it requires a gradient, every base learner is used as its weight
+    says; in evaluation one may be chosen to answer alone, see the combination.
+
     Args:
         learners: Base learners of any type, by names of your own.
         combination: How answers are combined: `Stacking` (None) where there are labels or targets,
@@ -29,7 +36,8 @@ class SupervisedMetaLearner(Learner):
             learned across tasks about the weights.
 
     Raises:
-        ValueError: If there are no learners or `hidden` is negative.
+        ValueError: If there are no learners, a name cannot be one, a learner does not suit the
+            combination, or `hidden` is negative.
 
     Example:
         >>> import torch
@@ -56,6 +64,8 @@ class SupervisedMetaLearner(Learner):
         super().__init__()
         if not learners:
             raise ValueError("learners is empty but base learners are needed: name at least one.")
+        for name, learner in learners.items():
+            _check_base_learner(name, learner, combination)
         if hidden is not None and hidden < 0:
             raise ValueError(f"hidden={hidden} must be 0 or more, or None for no gate.")
         self.learners = nn.ModuleDict(learners)
@@ -63,7 +73,7 @@ class SupervisedMetaLearner(Learner):
         self.hidden = hidden
         self.gate = None
         if hidden is not None:
-            sizes = len(learners), self.combine.descriptors, self.combine.landmarks
+            sizes = len(learners), self.strategy.n_descriptors, self.strategy.n_landmarks
             self.gate = Gate(*sizes, hidden=hidden)
 
     def forward(self, support: Samples, query: Tensor) -> Tensor:
@@ -73,33 +83,58 @@ class SupervisedMetaLearner(Learner):
     def learn(self, support: Samples) -> Predictor:
         """Train and weigh the base learners."""
         evidence, weighting = self.weigh(support)
-        return partial(self.combine.answer, evidence, weighting)
+        return partial(self.strategy.answer, evidence, weighting)
 
     def weigh(self, support: Samples) -> tuple[Evidence, Weighting]:
         """Train the base learners on a support set; find their weights, with a report."""
-        evidence = self.combine.observe(self._learners, support)
+        evidence = self.strategy.observe(self._learners, support)
         prior = evidence.landmarks.new_zeros(len(self.learners))
         if self.gate is not None:
             like = self.gate.bias
-            seen = self.combine.describe(support)
+            seen = self.strategy.describe(support)
             prior = self.gate(seen.to(like), evidence.landmarks.to(like))
-            if not self.training:  # then the combination has to win, gradient or not
-                prior = prior.detach()
-        return evidence, self.combine.weigh(list(self.learners), evidence, support, prior)
+        # without anything to train there is no training mode
+        training = self.training and any(p.requires_grad for p in self.parameters())
+        names = list(self.learners)
+        return evidence, self.strategy.weigh(names, evidence, support, prior, training)
 
     def check(self, support: Samples) -> None:
         """Refuse an episode that a base learner cannot learn from."""
         for name, learner in self._learners.items():
-            try:
+            with named(name):
                 learner.check(support)
-            except ValueError as error:
-                raise ValueError(f"base learner {name!r}: {error}") from error
 
     @property
-    def combine(self) -> Combination:
-        """The combination that is used."""
+    def strategy(self) -> Combination:
+        """The combination that is used: `Stacking()` where none is given."""
         return Stacking() if self.combination is None else self.combination
 
     @property
     def _learners(self) -> Mapping[str, Any]:
         return dict(self.learners.items())
+
+
+def _check_base_learner(name: str, learner: Learner, combination: Combination | None) -> None:
+    """Refuse a name that torch or a report has taken, and outputs that mean something else."""
+    if not name or "." in name or name == COMBINATION or hasattr(nn.ModuleDict, name):
+        raise ValueError(
+            f"a base learner cannot be called {name!r}: take another name, without a dot."
+        )
+    clusters = isinstance(learner, SklearnClusterer | UnsupervisedMetaLearner)
+    scores = isinstance(learner, SklearnDetector)
+    predicts = isinstance(learner, SklearnClassifier | SklearnRegressor)
+    if (clusters or scores) and (combination is None or isinstance(combination, Stacking)):
+        raise ValueError(
+            f"base learner {name!r} ({learner.name}) gives clusters or a score but Stacking mixes "
+            "labels or targets: put it into a Readout."
+        )
+    if (predicts or scores) and isinstance(combination, Consensus):
+        raise ValueError(
+            f"base learner {name!r} ({learner.name}) is no clusterer but Consensus combines "
+            "clusterers: take another combination."
+        )
+    if (predicts or clusters) and isinstance(combination, RankAverage):
+        raise ValueError(
+            f"base learner {name!r} ({learner.name}) is no detector but RankAverage combines "
+            "anomaly scores: take another combination."
+        )

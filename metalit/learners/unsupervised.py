@@ -1,9 +1,10 @@
 """The unsupervised meta-learner: pseudo-labels, a learner of them, better pseudo-labels."""
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from ..episodes import Samples
 from ..pseudo_labels import (
     ClusterStructure,
     Covariance,
-    Evidence,
+    Groups,
     Keep,
+    Opinions,
     Refiner,
     Rule,
     Selection,
@@ -131,12 +133,21 @@ class UnsupervisedMetaLearner(Learner):
                 f"rounds={rounds}, max_clusters={max_clusters}, folds={folds} but at least 0, 2 "
                 "and 2 are needed: raise them."
             )
+        for name, value, known in (
+            ("selection", selection, get_args(Selection)),
+            ("keep", keep, get_args(Keep)),
+            ("covariance", covariance, get_args(Covariance)),
+        ):
+            if value not in known:
+                raise ValueError(f"{name}={value!r} is unknown: choose from {known}.")
         if temperature is not None and temperature <= 0:
             raise ValueError(f"temperature={temperature} must be above 0, or None to fit it.")
         self.learner = learner
         self.clusterer = clusterer
         self.n_clusters = n_clusters
-        self.reducer = reducer.requires_grad_(False) if isinstance(reducer, nn.Module) else reducer
+        self.reducer = reducer
+        if isinstance(reducer, nn.Module):  # a copy: the caller's may go on being trained
+            self.reducer = copy.deepcopy(reducer).requires_grad_(False)
         self.rounds = rounds
         self.selection = selection
         self.max_clusters = max_clusters
@@ -174,7 +185,7 @@ class UnsupervisedMetaLearner(Learner):
         labels, clusters, report = self._partition(rows, generator)
         groups = gather_rules(self.rules, support, clusters)
         if self.rules:
-            labels = assign(_align(labels, clusters, groups.labels[groups.of_row]), groups)
+            labels = _obey(labels, clusters, groups)
         refine = Refiner(
             *(self.rounds, self.folds, self.covariance, self.keep),
             None if self.log_temperature is None else float(self.log_temperature.detach().exp()),
@@ -267,9 +278,18 @@ def answer(
         answers = to_log_probabilities(clustering.predict(query), clustering.clusters)
     if clustering.embed is not None:
         structure = clustering.structure(clustering.embed(query)).log_softmax(dim=1)
-        answers = combine(Evidence(answers, structure.to(answers)), temperature)
+        answers = combine(Opinions(answers, structure.to(answers)), temperature)
     floor = answers.new_full((len(answers), width - clustering.clusters), math.log(FLOOR))
     return torch.cat([answers, floor], dim=1)
+
+
+def _obey(labels: Tensor, clusters: int, groups: Groups) -> Tensor:
+    """The partition of the clusterer, changed as little as the rules ask for; noise stays noise."""
+    known = groups.labels[groups.of_row]
+    placed = torch.zeros(len(groups.labels), dtype=torch.bool)
+    placed[groups.of_row[labels >= 0]] = True
+    unknown = (labels < 0) & (known < 0) & ~placed[groups.of_row]
+    return torch.where(unknown, -1, assign(_align(labels, clusters, known), groups))
 
 
 def _align(labels: Tensor, clusters: int, known: Tensor) -> Tensor:

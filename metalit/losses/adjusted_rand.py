@@ -32,7 +32,9 @@ class SoftAdjustedRand(nn.Module):
             target: Clusters of shape `(N,)`, integers; rows labelled -1 are left out.
         """
         known = target >= 0
-        soft = input[known].softmax(dim=1)
+        logits = input[known]
+        # half precision could not hold the squares of the counts
+        soft = (logits if logits.dtype == torch.float64 else logits.float()).softmax(dim=1)
         hard = one_hot(target[known]).to(soft) if bool(known.any()) else soft.new_zeros(0, 1)
         alone = soft.square().sum()  # a row and itself are no pair
         both = ((soft.T @ hard).square().sum() - alone) / 2

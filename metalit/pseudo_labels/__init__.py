@@ -1,7 +1,7 @@
 """Pseudo-labels of one table: how many clusters, where they lie, rules, refinement."""
 
 from .number import Selection, choose_number, partition
-from .refinement import Evidence, Keep, Refinement, Refiner, combine, to_log_probabilities
+from .refinement import Keep, Opinions, Refinement, Refiner, combine, to_log_probabilities
 from .rules import (
     CannotLink,
     Constraints,
@@ -9,6 +9,7 @@ from .rules import (
     KnownLabels,
     LabellingFunction,
     MustLink,
+    Pairs,
     Rule,
     assign,
     gather_rules,
@@ -20,12 +21,13 @@ __all__ = [
     "ClusterStructure",
     "Constraints",
     "Covariance",
-    "Evidence",
     "Groups",
     "Keep",
     "KnownLabels",
     "LabellingFunction",
     "MustLink",
+    "Opinions",
+    "Pairs",
     "Refinement",
     "Refiner",
     "Rule",

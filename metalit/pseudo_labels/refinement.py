@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -10,11 +10,13 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from ..episodes import Samples
-from ..learners.base import Learner
 from ..scikit import FLOOR
 from .number import silhouette
 from .rules import Groups, assign
 from .structure import Covariance, fit_structure
+
+if TYPE_CHECKING:  # learners are made of this, not the other way round
+    from ..learners.base import Learner
 
 Keep = Literal["stability", "validity", "labels"]
 
@@ -22,8 +24,12 @@ _SETTLED = 0.999  # adjusted Rand index of two rounds that says that labels have
 _CONFIDENT = math.log(0.5)
 
 
-class Evidence(NamedTuple):
-    """What is known about S rows from learners that were not fitted to their pseudo-labels.
+class RefusalError(ValueError):
+    """A base learner that cannot learn from pseudo-labels."""
+
+
+class Opinions(NamedTuple):
+    """What is said about S rows by learners that were not fitted to their pseudo-labels.
 
     Attributes:
         answers: Log-probabilities of the base learner, of shape `(S, K)`.
@@ -75,7 +81,7 @@ class Refiner(NamedTuple):
 
     def __call__(
         self,
-        learner: Learner,
+        learner: "Learner",
         support: Samples,
         rows: Tensor,
         labels: Tensor,
@@ -101,13 +107,13 @@ class Refiner(NamedTuple):
         changed, end = 0.0, f"all {self.rounds} rounds were done"
         for _ in range(self.rounds + 1):
             try:
-                evidence = self.cross_fit(learner, support.x, rows, labels, clusters, generator)
-            except ValueError as error:  # classifiers refuse classes of one row, each in its words
-                end = f"the base learner refused: {str(error).splitlines()[0]}"
+                opinions = self.cross_fit(learner, support.x, rows, labels, clusters, generator)
+            except RefusalError as error:
+                end = f"the base learner refused: {error}"
                 break
-            temperature = self.temperature or fit_temperature(evidence, labels)
-            history.append((score(labels, evidence), labels, temperature, changed))
-            new = assign(combine(evidence, temperature), groups)
+            temperature = self.temperature or fit_temperature(opinions, labels)
+            history.append((score(labels, opinions), labels, temperature, changed))
+            new = assign(combine(opinions, temperature), groups)
             if int((new.bincount() > 0).sum()) < int((labels[labels >= 0].bincount() > 0).sum()):
                 end = "a cluster lost all its rows"
                 break
@@ -132,13 +138,13 @@ class Refiner(NamedTuple):
 
     def cross_fit(
         self,
-        learner: Learner,
+        learner: "Learner",
         x: Tensor,
         rows: Tensor,
         labels: Tensor,
         clusters: int,
         generator: torch.Generator,
-    ) -> Evidence:
+    ) -> Opinions:
         """Judge every row by learners that were fitted to the other folds."""
         fold = stratified_folds(labels, self.folds, generator)
         shape = len(labels), clusters
@@ -147,19 +153,22 @@ class Refiner(NamedTuple):
             fit, held_out = (fold != number) & (labels >= 0), fold == number
             if not bool(fit.any()):
                 continue
-            predict = learner.learn(Samples(x[fit.to(x.device)], labels[fit].to(x.device)))
-            outputs = predict(x[held_out.to(x.device)]).detach().to(rows)
+            part = Samples(x[fit.to(x.device)], labels[fit].to(x.device))
+            try:
+                outputs = learner.learn(part)(x[held_out.to(x.device)]).detach().to(rows)
+            except ValueError as error:  # classifiers refuse classes of one row
+                raise RefusalError(str(error).splitlines()[0]) from error
             answers[held_out] = to_log_probabilities(outputs, clusters)
             of_fold = fit_structure(rows[fit], labels[fit], clusters, self.covariance)
             structure[held_out] = of_fold(rows[held_out]).log_softmax(dim=1)
-        return Evidence(answers, structure)
+        return Opinions(answers, structure)
 
-    def _score(self, support: Samples, rows: Tensor) -> Callable[[Tensor, Evidence], float]:
+    def _score(self, support: Samples, rows: Tensor) -> Callable[[Tensor, Opinions], float]:
         """Return what tells how good the labels of a round are; higher is better."""
         if self.keep == "validity":
             return lambda labels, _: silhouette(rows.numpy(), labels.numpy())
         if self.keep == "stability":
-            return lambda labels, evidence: _agreement(labels, evidence.answers.argmax(dim=1))
+            return lambda labels, opinions: _agreement(labels, opinions.answers.argmax(dim=1))
         truth = support.y.cpu()
         if support.y.is_floating_point() or int((truth >= 0).sum()) < 2:
             raise ValueError(
@@ -169,12 +178,12 @@ class Refiner(NamedTuple):
         return lambda labels, _: _agreement(truth, labels)
 
 
-def combine(evidence: Evidence, temperature: float | Tensor) -> Tensor:
+def combine(opinions: Opinions, temperature: float | Tensor) -> Tensor:
     """Log-probabilities from the base learner and the cluster structure."""
-    return (evidence.answers + evidence.structure / temperature).log_softmax(dim=1)
+    return (opinions.answers + opinions.structure / temperature).log_softmax(dim=1)
 
 
-def fit_temperature(evidence: Evidence, labels: Tensor) -> float:
+def fit_temperature(opinions: Opinions, labels: Tensor) -> float:
     """Fit the temperature of the structure to the likelihood of the confident rows' labels.
 
     Confident rows are those whose label has half of the probability at a temperature of 1.
@@ -183,10 +192,10 @@ def fit_temperature(evidence: Evidence, labels: Tensor) -> float:
         A number in [0.05, 400]; 1 where no row is confident.
     """
     own = labels.clamp_min(0)[:, None]
-    confident = (combine(evidence, 1.0).gather(1, own)[:, 0] >= _CONFIDENT) & (labels >= 0)
+    confident = (combine(opinions, 1.0).gather(1, own)[:, 0] >= _CONFIDENT) & (labels >= 0)
     if not bool(confident.any()):
         return 1.0
-    known = Evidence(*(part[confident] for part in evidence))
+    known = Opinions(*(part[confident] for part in opinions))
 
     def loss(log_temperature: float) -> float:
         outputs = combine(known, math.exp(log_temperature))

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -43,7 +44,7 @@ class MustLink(Rule):
         pairs: Pairs of numbers of support rows.
     """
 
-    def __init__(self, pairs: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, pairs: Pairs) -> None:
         self.pairs = pairs
 
     def constrain(self, support: Samples) -> Constraints:
@@ -58,7 +59,7 @@ class CannotLink(Rule):
         pairs: Pairs of numbers of support rows.
     """
 
-    def __init__(self, pairs: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, pairs: Pairs) -> None:
         self.pairs = pairs
 
     def constrain(self, support: Samples) -> Constraints:
@@ -79,7 +80,7 @@ class LabellingFunction(Rule):
 
     def constrain(self, support: Samples) -> Constraints:
         """Ask the function."""
-        return Constraints(labels=self.function(support.x))
+        return Constraints(labels=torch.as_tensor(self.function(support.x)).cpu())
 
 
 class KnownLabels(Rule):
@@ -87,7 +88,7 @@ class KnownLabels(Rule):
 
     def constrain(self, support: Samples) -> Constraints:
         """Return the labels."""
-        return Constraints(labels=support.y)
+        return Constraints(labels=support.y.cpu())
 
 
 class Groups(NamedTuple):
@@ -191,6 +192,11 @@ def assign(logits: Tensor, groups: Groups) -> Tensor:
 
 def _pairs(pairs: Pairs, size: int) -> Tensor:
     """Pairs of rows as int64 `(N, 2)`."""
+    for pair in pairs:
+        if len(pair) != 2 or not all(isinstance(row, int | np.integer) for row in pair):
+            raise ValueError(
+                f"a rule has {pair!r} but pairs of two row numbers are needed: correct it."
+            )
     table = torch.tensor([list(pair) for pair in pairs], dtype=torch.int64).reshape(-1, 2)
     wrong = ((table < 0) | (table >= size)).any(1) | (table[:, 0] == table[:, 1])
     if bool(wrong.any()):

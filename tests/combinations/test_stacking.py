@@ -131,7 +131,8 @@ def test_the_gradient_to_the_prior_is_that_of_finite_differences(weights, link):
     query = classification(7).x
 
     def answer(prior):
-        return stacking.answer(evidence, stacking.weigh("ab", evidence, support, prior), query)
+        weighting = stacking.weigh("ab", evidence, support, prior, training=True)
+        return stacking.answer(evidence, weighting, query)
 
     prior = torch.tensor([0.3, -0.2], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(answer, prior, eps=1e-3, atol=1e-5, rtol=1e-3)
@@ -143,7 +144,7 @@ def test_without_a_row_to_hold_out_the_weights_are_the_prior():
     evidence = stacking.observe(MIXED, support)
     prior = torch.tensor([1.0, -1.0])
     weights = stacking.weigh("ab", evidence, support, prior).weights
-    assert torch.allclose(weights, prior.softmax(0))
+    assert torch.allclose(weights, prior.double().softmax(0))
 
 
 def test_weights_that_depend_on_the_row_find_where_each_learner_is_right():
@@ -201,7 +202,7 @@ def test_the_side_table_of_a_task_describes_it_beside_what_base_learners_see():
     support, stacking = classification(40), Stacking(side_columns=[2])
     wide = Samples(torch.cat([support.x, torch.full((40, 1), 0.7).double()], dim=1), support.y)
     described = stacking.describe(wide)
-    assert described.shape == (stacking.descriptors,)
+    assert described.shape == (stacking.n_descriptors,)
     assert torch.equal(described[:-1], Stacking().describe(support))
     assert float(described[-1]) == pytest.approx(0.7)
 

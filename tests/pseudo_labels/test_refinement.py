@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metalit import Samples
 from metalit.learners import Learner, SklearnClassifier
-from metalit.pseudo_labels import Evidence, Refiner, combine, gather_rules, to_log_probabilities
+from metalit.pseudo_labels import Opinions, Refiner, combine, gather_rules, to_log_probabilities
 from metalit.pseudo_labels.refinement import fit_temperature, stratified_folds
 
 NEAREST = SklearnClassifier(KNeighborsClassifier(1))
@@ -105,10 +105,10 @@ def test_the_temperature_is_the_most_likely_one() -> None:
     structure = 3 * torch.randn(4000, 3, generator=generator, dtype=torch.float64)
     # labels drawn at a temperature of 2, rows that have a confident label counted
     labels = (structure / 2).softmax(1).multinomial(1, generator=generator)[:, 0]
-    evidence = Evidence(torch.zeros_like(structure), structure)
+    evidence = Opinions(torch.zeros_like(structure), structure)
     found = fit_temperature(evidence, labels)
     own = combine(evidence, 1.0).gather(1, labels[:, None])[:, 0] >= math.log(0.5)
-    confident = Evidence(evidence.answers[own], structure[own])
+    confident = Opinions(evidence.answers[own], structure[own])
 
     def likelihood(temperature: float) -> float:
         return float(combine(confident, temperature).gather(1, labels[own][:, None]).mean())
