@@ -29,7 +29,7 @@ class RunSummary(Callback):
             "next commands",
             f"  test it         python -m metalit test {config} --ckpt_path {file}",
             f"  use it          python -m metalit predict --ckpt_path {file} "
-            "--data SupportQuery --data.support LABELLED --data.query NEW",
+            "--data SupportQuery --data.support EXAMPLES --data.query NEW",
             f"  train longer    python -m metalit fit {config} --ckpt_path last "
             "--trainer.max_epochs MORE",
         ]

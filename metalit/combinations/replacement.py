@@ -43,7 +43,7 @@ def replace_if_better(
         out = fold == number
         single[out] = losses[int(losses[:, ~out].mean(dim=1).argmin()), out]
     gains = single - combined
-    gains = torch.where(gains.abs() <= _EQUAL * single.abs(), 0.0, gains)
+    gains = torch.where(gains.abs() <= _EQUAL * (single + single.mean()), 0.0, gains)
     gain, p = float(gains.mean()), 1.0
     if len(gains) > 1 and bool(gains.any()):
         p = float(ttest_rel(gains.numpy(), torch.zeros_like(gains), alternative="greater").pvalue)

@@ -99,6 +99,15 @@ class ImagePatches(LightningDataModule):
             for path in paths
         ]
 
+    def train_dataloader(self) -> DataLoader[Episode]:
+        """Refuse: these are tasks to answer for, not to learn from."""
+        raise ValueError(
+            "ImagePatches has no episodes to train or test on: use it with `predict`, or train on "
+            "an ImageFolder with EpisodeDataModule."
+        )
+
+    val_dataloader = test_dataloader = train_dataloader
+
     def predict_dataloader(self) -> DataLoader[Episode]:
         """Return a loader of one episode an image."""
         return DataLoader(_Episodes(self), batch_size=1, collate_fn=itemgetter(0))

@@ -33,17 +33,21 @@ class SuperLearner(_BaseComposition):  # type: ignore[misc]
         self._set_params("estimators", **params)
         return self
 
-    def _learn(self, support: Samples, combination: Combination, gate: Gate | None = None) -> None:
+    def _learn(self, support: Samples, gate: Gate | None = None) -> None:
         """Train and weigh the base learners on a table, with the prior of a trained gate."""
-        named = list(self._defaults(support.x) if self.estimators is None else self.estimators)
-        names = [name for name, _ in named]
+        named = self._defaults(len(support.x)) if self.estimators is None else self.estimators
+        pairs = isinstance(named, list | tuple) and all(
+            isinstance(pair, list | tuple) and len(pair) == 2 for pair in named
+        )
+        names = [name for name, _ in named] if pairs else []
         if not names or len(set(names)) < len(names):
             raise ValueError(
-                f"estimators has the names {names} but needs at least one, all different: give a "
-                "list of (name, estimator)."
+                f"estimators={named!r} but a list needs at least one (name, estimator), the names "
+                "all different: correct it."
             )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         learners = {name: self._wrap(clone(estimator), seed) for name, estimator in named}
+        combination = self._combination(seed)
         learner = SupervisedMetaLearner(learners, combination, hidden=None).eval()
         learner.gate = gate
         with torch.no_grad(), one_thread():
@@ -61,8 +65,12 @@ class SuperLearner(_BaseComposition):  # type: ignore[misc]
         return answer
 
     @abstractmethod
-    def _defaults(self, table: Tensor) -> Named:
-        """Base learners for a table, where none are named."""
+    def _combination(self, seed: int) -> Combination:
+        """How the base learners are combined."""
+
+    @abstractmethod
+    def _defaults(self, rows: int) -> Named:
+        """Base learners for a table of so many rows, where none are named."""
 
     @abstractmethod
     def _wrap(self, estimator: BaseEstimator, seed: int) -> Learner:

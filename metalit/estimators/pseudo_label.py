@@ -1,6 +1,5 @@
 """The unsupervised meta-learner of one table, in scikit-learn's way."""
 
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -18,10 +17,8 @@ from sklearn.utils.validation import (
 from ..episodes import Samples
 from ..learners import SklearnClassifier
 from ..learners.unsupervised import UnsupervisedMetaLearner, answer
-from ..pseudo_labels import CannotLink, KnownLabels, MustLink, Rule
+from ..pseudo_labels import CannotLink, KnownLabels, MustLink, Pairs, Rule
 from ..scikit import one_thread
-
-Pairs = Sequence[tuple[int, int]]
 
 
 class PseudoLabelClusterer(ClusterMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -104,7 +101,12 @@ class PseudoLabelClusterer(ClusterMixin, TransformerMixin, BaseEstimator):  # ty
         table = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         labels = np.full(len(table), -1)
         if y is not None and (self.use_labels or self.keep == "labels"):
-            labels = np.asarray(y, dtype=np.int64)
+            labels = np.asarray(y)
+            if labels.shape != (len(table),) or not np.issubdtype(labels.dtype, np.integer):
+                raise ValueError(
+                    f"y has shape {labels.shape} and dtype {labels.dtype} but one integer a row is "
+                    f"needed, {len(table)} of them, -1 for no label: number the classes from 0."
+                )
         support = Samples(
             torch.tensor(table), torch.tensor(labels)
         )  # copies: rows may be read-only

@@ -11,7 +11,6 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.cluster import HDBSCAN, AgglomerativeClustering, KMeans, SpectralClustering
 from sklearn.mixture import GaussianMixture
 from sklearn.utils.validation import validate_data
-from torch import Tensor
 
 from ..combinations import Consensus, Gate
 from ..descriptors import DESCRIPTORS
@@ -34,7 +33,8 @@ class SuperLearnerClusterer(ClusterMixin, SuperLearner):  # type: ignore[misc]
 
     Args:
         n_clusters: Number of clusters, set on every clusterer that takes one. None leaves them
-            their own, and gives as many as the heaviest partition has.
+            their own (in scikit-learn 8 for k-means, 2 for Ward, 1 for a mixture), and gives as
+            many as the heaviest partition has.
         estimators: List of (name, clusterer); None takes `default_clusterers`.
         alignment: "select", "hungarian" or "coassociation".
         sharpness: How much the rule counts; 0 weighs all alike, but for what was learned.
@@ -70,13 +70,8 @@ class SuperLearnerClusterer(ClusterMixin, SuperLearner):  # type: ignore[misc]
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803 - scikit-learn's name
         """Cluster the rows of X `(N, D)`; y is ignored."""
         table = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        combination = Consensus(
-            n_clusters=self.n_clusters,
-            alignment=self.alignment,  # type: ignore[arg-type]
-            sharpness=self.sharpness,
-        )
         support = Samples(torch.tensor(table), torch.full((len(table),), -1))
-        self._learn(support, combination, _read_gate() if self.estimators is None else None)
+        self._learn(support, _read_gate() if self.estimators is None else None)
         outputs = self._outputs(X)
         self.labels_ = outputs.argmax(dim=1).numpy()
         self.n_clusters_ = outputs.shape[1]
@@ -90,8 +85,15 @@ class SuperLearnerClusterer(ClusterMixin, SuperLearner):  # type: ignore[misc]
         """Return the probabilities of the clusters, of shape `(N, n_clusters_)`."""
         return np.asarray(self._outputs(X).softmax(dim=1).numpy())
 
-    def _defaults(self, table: Tensor) -> Named:
-        return default_clusterers(len(table))
+    def _combination(self, seed: int) -> Consensus:
+        return Consensus(
+            n_clusters=self.n_clusters,
+            alignment=self.alignment,  # type: ignore[arg-type]
+            sharpness=self.sharpness,
+        )
+
+    def _defaults(self, rows: int) -> Named:
+        return default_clusterers(rows)
 
     def _wrap(self, estimator: BaseEstimator, seed: int) -> Learner:
         number = self.n_clusters if size_parameter(estimator) else None

@@ -12,7 +12,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 from sklearn.utils.validation import validate_data
-from torch import Tensor
 
 from ..combinations import RankAverage
 from ..episodes import Samples
@@ -61,7 +60,7 @@ class SuperLearnerDetector(OutlierMixin, SuperLearner):  # type: ignore[misc]
                 f"contamination={self.contamination} is a share of rows: give one in (0, 0.5]."
             )
         table = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        self._learn(Samples(torch.tensor(table), torch.zeros(len(table))), RankAverage())
+        self._learn(Samples(torch.tensor(table), torch.zeros(len(table))))
         self.offset_ = float(np.percentile(self.score_samples(X), 100 * self.contamination))
         return self
 
@@ -77,8 +76,11 @@ class SuperLearnerDetector(OutlierMixin, SuperLearner):  # type: ignore[misc]
         """Return -1 for outliers and 1 for the others."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
-    def _defaults(self, table: Tensor) -> Named:
-        neighbours = LocalOutlierFactor(novelty=True)
+    def _combination(self, seed: int) -> RankAverage:
+        return RankAverage()
+
+    def _defaults(self, rows: int) -> Named:
+        neighbours = LocalOutlierFactor(min(20, rows - 1), novelty=True)
         return [
             ("forest", IsolationForest()),
             ("neighbours", make_pipeline(StandardScaler(), neighbours)),

@@ -14,7 +14,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
-from torch import Tensor
 
 from ..combinations import Stacking
 from ..episodes import Samples
@@ -95,7 +94,7 @@ class SuperLearnerClassifier(ClassifierMixin, SuperLearner):  # type: ignore[mis
                 "rows of another class."
             )
         labels = torch.from_numpy(encoder.transform(y).astype(np.int64))
-        self._learn(Samples(torch.tensor(table), labels), self._combination())
+        self._learn(Samples(torch.tensor(table), labels))
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
@@ -107,7 +106,7 @@ class SuperLearnerClassifier(ClassifierMixin, SuperLearner):  # type: ignore[mis
         best = self.predict_proba(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
-    def _combination(self) -> Stacking:
+    def _combination(self, seed: int) -> Stacking:
         return Stacking(
             weights=self.weights,  # type: ignore[arg-type]
             link=self.link,  # type: ignore[arg-type]
@@ -119,12 +118,14 @@ class SuperLearnerClassifier(ClassifierMixin, SuperLearner):  # type: ignore[mis
             side_columns=self.side_columns,
             margin=self.margin,
             alpha=self.alpha,
+            seed=seed,
         )
 
-    def _defaults(self, table: Tensor) -> Named:
+    def _defaults(self, rows: int) -> Named:
+        near = max(1, min(5, rows // 2))  # some folds have half of the rows
         return [
             ("logistic", make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))),
-            ("neighbours", make_pipeline(StandardScaler(), KNeighborsClassifier())),
+            ("neighbours", make_pipeline(StandardScaler(), KNeighborsClassifier(near))),
             ("forest", RandomForestClassifier()),
         ]
 
@@ -188,7 +189,7 @@ class SuperLearnerRegressor(RegressorMixin, SuperLearner):  # type: ignore[misc]
         table, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         targets = np.asarray(y, dtype=np.float64).reshape(len(table), -1)
         self._columns = np.ndim(y)
-        self._learn(Samples(torch.tensor(table), torch.tensor(targets)), self._combination())
+        self._learn(Samples(torch.tensor(table), torch.tensor(targets)))
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
@@ -202,7 +203,7 @@ class SuperLearnerRegressor(RegressorMixin, SuperLearner):  # type: ignore[misc]
         tags.target_tags.multi_output = True
         return tags
 
-    def _combination(self) -> Stacking:
+    def _combination(self, seed: int) -> Stacking:
         return Stacking(
             link=self.link,  # type: ignore[arg-type]
             solver=self.solver,  # type: ignore[arg-type]
@@ -212,12 +213,14 @@ class SuperLearnerRegressor(RegressorMixin, SuperLearner):  # type: ignore[misc]
             side_columns=self.side_columns,
             margin=self.margin,
             alpha=self.alpha,
+            seed=seed,
         )
 
-    def _defaults(self, table: Tensor) -> Named:
+    def _defaults(self, rows: int) -> Named:
+        near = max(1, min(5, rows // 2))  # some folds have half of the rows
         return [
             ("ridge", make_pipeline(StandardScaler(), Ridge())),
-            ("neighbours", make_pipeline(StandardScaler(), KNeighborsRegressor())),
+            ("neighbours", make_pipeline(StandardScaler(), KNeighborsRegressor(near))),
             ("forest", RandomForestRegressor()),
         ]
 

@@ -55,7 +55,8 @@ class SklearnLearner(Learner):
                 f"estimator {type(estimator).__name__} has no {self.needs} but "
                 f"{type(self).__name__} needs it: choose another estimator or learner."
             )
-        if self.refuses is not None and KINDS[self.refuses](estimator):
+        tagged = isinstance(estimator, BaseEstimator)  # others do not say what they are
+        if self.refuses is not None and tagged and KINDS[self.refuses](estimator):
             raise TypeError(
                 f"estimator {type(estimator).__name__} is a {self.refuses}, which "
                 f"{type(self).__name__} does not take: choose another estimator or learner."

@@ -5,13 +5,14 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from sklearn.cluster import HDBSCAN, AgglomerativeClustering, KMeans
+from sklearn.cluster import DBSCAN, HDBSCAN, AgglomerativeClustering, KMeans
 from sklearn.datasets import make_blobs, make_circles
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
+from torch.nn.functional import one_hot
 
 from metalit import Samples
-from metalit.combinations import Consensus
+from metalit.combinations import Consensus, consensus
 from metalit.combinations.consensus import RULE, apply_rule
 from metalit.combinations.validity import LANDMARKS
 from metalit.learners import SklearnClusterer, SupervisedMetaLearner
@@ -164,6 +165,50 @@ def test_few_and_equal_rows_are_clustered(alignment, x):
     outputs = learner(support, support.x)
     assert outputs.shape == (len(x), 2)
     assert bool(outputs.isfinite().all())
+
+
+def test_one_cluster_never_leads():
+    support, _ = rings()
+    learners = {
+        "all": SklearnClusterer(DBSCAN(eps=9.0)),
+        "two": SklearnClusterer(KMeans(n_init=1), n_clusters=2),
+    }
+    learner = SupervisedMetaLearner(learners, Consensus(), hidden=None)
+    assert learner.weigh(support)[1].report["heaviest"] == "two"
+    alone = SupervisedMetaLearner({"all": learners["all"]}, Consensus(), hidden=None)
+    assert alone(support, support.x).shape == (200, 1)
+
+
+def test_a_large_table_is_judged_by_rows_from_all_of_it(monkeypatch):
+    support, truth = rings()
+    order = np.argsort(truth, kind="stable")
+    monkeypatch.setattr(consensus, "_MOST", 80)
+    sorted_by_ring = Samples(support.x[order], support.y)
+    evidence = Consensus().observe(clusterers(), sorted_by_ring)
+    judged = evidence.landmarks[:, LANDMARKS.index("entropy")]
+    rows = np.linspace(0, 199, 80).astype(int)
+    for k in range(3):
+        shares = evidence.outputs[k][rows].mean(dim=0)
+        entropy = -(shares * shares.clamp_min(1e-12).log()).sum()
+        assert judged[k].item() == pytest.approx(entropy.item() / 2)
+
+
+def test_a_cluster_without_a_support_row_stands_for_all_alike():
+    class Stranger(SklearnClusterer):
+        def learn(self, support):
+            def predict(query):
+                column = torch.where(query[:, 0] > 50, 2, (query[:, 0] > 0).long())
+                return 20 * one_hot(column, 3).double()
+
+            return predict
+
+    support, _ = rings()
+    learners = {"a": Stranger(KMeans(), n_clusters=3)}
+    learner = SupervisedMetaLearner(learners, Consensus(2), hidden=None)
+    far = torch.tensor([[99.0, 0.0], [0.2, 0.0]]).double()
+    shares = learner(support, far).exp()
+    np.testing.assert_allclose(shares[0], 0.5, atol=1e-6)
+    assert float(shares[1].max()) > 0.99
 
 
 def test_what_was_learned_can_be_pickled():

@@ -6,16 +6,21 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
+from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
 from sklearn.tree import DecisionTreeClassifier
+from torch import nn
 
 from metalit import Samples
-from metalit.combinations import RankAverage, Solver, Stacking
+from metalit.combinations import Consensus, RankAverage, Solver, Stacking
 from metalit.learners import (
+    Prototypes,
     SklearnClassifier,
+    SklearnClusterer,
     SklearnDetector,
     SklearnRegressor,
     SupervisedMetaLearner,
@@ -271,40 +276,83 @@ def test_a_loss_of_classes_refuses_targets():
         Stacking(loss="brier").observe({"r": SklearnRegressor(Ridge())}, regression(20))
 
 
-class Scores(BaseEstimator):
-    """A detector whose score is a column of x, on a scale of its own."""
+def test_a_side_column_is_hidden_from_the_base_learners_in_the_answer_too():
+    support = classification(40)
+    side = torch.linspace(-1, 1, 40)[:, None].double()
+    wide = Samples(torch.cat([side, support.x], dim=1), support.y)
+    with torch.no_grad():
+        plain = SupervisedMetaLearner(MIXED, Stacking(alpha=1), hidden=None)
+        gated = SupervisedMetaLearner(MIXED, Stacking(alpha=1, side_columns=[0], penalty=1e9))
+        answers = plain(support, support.x), gated.eval()(wide, wide.x)
+    single = [MIXED[name](support, support.x) for name in MIXED]
+    for answer in answers:  # no mixture of other columns gives these
+        low, high = torch.stack(single).exp().aminmax(dim=0)
+        assert bool((answer.exp() >= low - 1e-6).all())
+        assert bool((answer.exp() <= high + 1e-6).all())
 
-    def __init__(self, column=0, power=1):
-        self.column = column
-        self.power = power
 
-    def fit(self, x, y=None):
-        return self
+def test_landmarks_are_the_relative_loss_and_the_accuracy():
+    support = classification(500)
+    evidence = Stacking(seed=1).observe(MIXED, support)
+    losses = []
+    for column in (0, 1):
+        share = support.x[:, column]
+        right = torch.where(support.y == 1, share, 1 - share)
+        losses.append(-right.log().mean().item())
+        accuracy = ((share > 0.5) == support.y).double().mean().item()
+        assert evidence.landmarks[column, 1].item() == pytest.approx(accuracy)
+    relative = np.array(losses) / np.mean(losses) - 1
+    np.testing.assert_allclose(evidence.landmarks[:, 0], relative, atol=1e-6)
+    assert relative[0] < 0 < relative[1]  # the first has the larger share in the truth
 
-    def score_samples(self, x):
-        return -(x[:, self.column] ** self.power)
+
+def test_the_landmark_of_a_regressor_is_its_share_of_explained_variance():
+    support = regression()
+    landmarks = Stacking().observe(COLUMNS, support).landmarks
+    for column in range(3):
+        error = (support.x[:, column] - support.y[:, 0]).square().mean()
+        expected = 1 - error / support.y.var(correction=0)
+        assert landmarks[column, 1].item() == pytest.approx(max(expected.item(), -1))
 
 
-def test_the_rank_average_does_not_depend_on_the_scale_of_a_score():
-    x = torch.rand(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    support, query = Samples(x[:30], torch.full((30,), -1)), x[30:]
-    one, other = (
-        SupervisedMetaLearner(
-            {"a": SklearnDetector(Scores(0)), "b": SklearnDetector(Scores(1, power))},
-            RankAverage(),
-            hidden=None,
-        )(support, query)
-        for power in (1, 5)
+def test_something_that_is_trained_sees_what_all_weights_do():
+    torch.manual_seed(0)
+    support = classification(60)
+    learners = {"sure": MIXED["0"], "trained": Prototypes(nn.Linear(2, 2).double())}
+    learner = SupervisedMetaLearner(learners, Stacking(margin=10.0), hidden=None)
+    loss = nn.functional.cross_entropy(learner(support, support.x), support.y)
+    loss.backward()
+    assert float(learners["trained"].network.weight.grad.abs().max()) > 0
+    assert learner.weigh(support)[1].report["kept"] == "combination"
+    assert learner.eval().weigh(support)[1].report["kept"] in learners
+
+
+def test_the_seed_decides_the_folds():
+    support = classification(40)
+    first, again, other = (
+        Stacking(seed=seed).observe(MIXED, support).state[0].fold for seed in (0, 0, 5)
     )
-    assert (one - other).abs().max() < 2 / 31
-    expected = (query[:, None] > x[:30]).double().mean(dim=1).mean(dim=1)
-    assert (one[:, 0] - expected).abs().max() < 2 / 31
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
-def test_the_rank_average_keeps_the_order_beyond_the_support_set():
-    x = torch.rand(30, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    learner = SupervisedMetaLearner({"a": SklearnDetector(Scores())}, RankAverage(), hidden=None)
-    query = torch.tensor([[0.5], [2.0], [3.0], [9.0]], dtype=torch.float64)
-    scores = learner(Samples(x, torch.full((30,), -1)), query)[:, 0]
-    assert torch.equal(scores.argsort(), torch.arange(4))
-    assert float(scores.max()) < 1
+@pytest.mark.parametrize(
+    ("learners", "combination", "message"),
+    [
+        (
+            {"k": SklearnClusterer(KMeans())},
+            None,
+            "'k' .KMeans. gives clusters or a score .*Readout",
+        ),
+        ({"f": SklearnDetector(IsolationForest())}, Stacking(), "gives clusters or a score"),
+        ({"b": SklearnClassifier(GaussianNB())}, Consensus(), "is no clusterer but Consensus"),
+        ({"b": SklearnClusterer(KMeans())}, RankAverage(), "is no detector but RankAverage"),
+        ({"a.b": SklearnClassifier(GaussianNB())}, None, "cannot be called 'a.b': take another"),
+        ({"keys": SklearnClassifier(GaussianNB())}, None, "cannot be called 'keys'"),
+        ({"combination": SklearnClassifier(GaussianNB())}, None, "cannot be called 'combination'"),
+        ({}, None, "learners is empty"),
+    ],
+)
+def test_base_learners_that_do_not_suit_are_refused_in_one_line(learners, combination, message):
+    with pytest.raises(ValueError, match=message):
+        SupervisedMetaLearner(learners, combination)

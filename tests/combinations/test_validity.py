@@ -135,3 +135,9 @@ def test_landmarks_are_of_order_one_for_any_partition(table, labels):
     assert values.shape == (len(LANDMARKS),)
     assert np.isfinite(values).all()
     assert np.abs(values).max() <= 5
+
+
+def test_columns_that_do_not_vary_change_nothing():
+    table, labels = blobs()
+    wide = np.column_stack([table, np.full((90, 12), 3.7)])
+    np.testing.assert_allclose(judge(survey(wide), labels), judge(survey(table), labels))

@@ -4,7 +4,7 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.cluster import KMeans
+from sklearn.cluster import DBSCAN, KMeans
 from sklearn.datasets import load_iris, make_blobs
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
@@ -114,3 +114,25 @@ def test_flowers_are_told_apart_better_than_by_k_means() -> None:
     before = KMeans(3, n_init=10, random_state=0).fit_predict(table)
     after = PseudoLabelClusterer(3, random_state=0).fit_predict(table)
     assert adjusted_rand_score(y, after) > adjusted_rand_score(y, before) + 0.05
+
+
+@pytest.mark.parametrize(
+    ("arguments", "y", "message"),
+    [
+        ({"use_labels": True}, np.array(["a"] * 90), "dtype <U1 but one integer a row is needed"),
+        ({"keep": "labels"}, np.zeros(5, dtype=int), r"y has shape \(5,\)"),
+        ({"must_link": [(0, 1, 2)]}, None, r"a rule has \(0, 1, 2\) but pairs of two row numbers"),
+        ({"cannot_link": [(0.5, 1)]}, None, "but pairs of two row numbers are needed"),
+        ({"selection": "elbow"}, None, "selection='elbow' is unknown"),
+    ],
+)
+def test_wrong_input_is_refused_in_one_line(arguments: dict, y, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PseudoLabelClusterer(3, **arguments).fit(blobs()[0], y)
+
+
+def test_noise_stays_noise_where_nothing_is_relabelled() -> None:
+    x = np.concatenate([blobs()[0], [[50, 50], [-50, 50]]])
+    model = PseudoLabelClusterer(clusterer=DBSCAN(eps=3), rounds=0, random_state=0).fit(x)
+    assert model.labels_[-2:].tolist() == [-1, -1]
+    assert model.n_clusters_ == 3

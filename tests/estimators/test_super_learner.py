@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from joblib import dump, load
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes, load_wine
+from sklearn.datasets import load_diabetes, load_iris, load_wine
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.naive_bayes import GaussianNB
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -79,6 +79,43 @@ def test_several_targets_are_predicted_together():
     np.testing.assert_allclose(predictions[:, 0], -predictions[:, 1])
 
 
+def test_the_random_state_reaches_the_folds():
+    x, y = load_wine(return_X_y=True)
+    bayes = [("a", GaussianNB()), ("b", GaussianNB(var_smoothing=0.1))]
+    losses = [
+        SuperLearnerClassifier(bayes, random_state=state).fit(x, y).report_["held_out_loss"]
+        for state in (0, 0, 1)
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_twins_are_no_better_than_one():
+    x, y = load_iris(return_X_y=True)
+    model = SuperLearnerClassifier([("a", GaussianNB()), ("b", GaussianNB())]).fit(x, y)
+    assert model.report_["kept"] == "a"
+
+
+def test_six_rows_are_enough_for_the_defaults():
+    x, y = load_iris(return_X_y=True)
+    rows = [0, 1, 2, 50, 51, 52]
+    assert (
+        SuperLearnerClassifier(random_state=0).fit(x[rows], y[rows]).score(x[rows], y[rows]) > 0.8
+    )
+    assert SuperLearnerRegressor(random_state=0).fit(x[rows], x[rows, 0]).score(x, x[:, 0]) > 0
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_weights_of_a_regressor_do_not_depend_on_the_unit(scale):
+    x, y = load_diabetes(return_X_y=True)
+    named = [("ridge", Ridge()), ("near", KNeighborsRegressor())]  # trees break ties by rounding
+    plain, scaled = (
+        SuperLearnerRegressor(named, alpha=1, random_state=0).fit(x, unit * y)
+        for unit in (1.0, scale)
+    )
+    assert plain.weights_ == pytest.approx(scaled.weights_, abs=1e-3)
+    np.testing.assert_allclose(scaled.predict(x), scale * plain.predict(x), rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
@@ -86,9 +123,27 @@ def test_several_targets_are_predicted_together():
         ({"estimators": [("a", GaussianNB()), ("a", LogisticRegression())]}, "all different"),
         ({"solver": "newton"}, "solver='newton' is unknown: choose from"),
         ({"cv": 1}, "folds must be at least 2"),
+        ({"cv": KFold(3)}, "at least 2, a whole number"),
+        ({"estimators": [GaussianNB()]}, "a list needs at least one .name, estimator."),
+        ({"estimators": {"a": GaussianNB()}}, "a list needs at least one"),
+        ({"estimators": [("keys", GaussianNB())]}, "cannot be called 'keys'"),
+        ({"side_columns": [99]}, "side_columns has 99 but x has 13 columns"),
     ],
 )
 def test_wrong_parameters_are_refused_in_one_line(parameters, message):
     x, y = load_wine(return_X_y=True)
     with pytest.raises(ValueError, match=message):
         SuperLearnerClassifier(**parameters).fit(x, y)
+
+
+@pytest.mark.parametrize(
+    ("model", "wrong", "message"),
+    [
+        (SuperLearnerClassifier, Ridge(), "Ridge is a regressor, which SklearnClassifier does not"),
+        (SuperLearnerRegressor, GaussianNB(), "GaussianNB is a classifier, which SklearnRegressor"),
+    ],
+)
+def test_the_wrong_kind_of_base_learner_is_refused_in_one_line(model, wrong, message):
+    x, y = load_wine(return_X_y=True)
+    with pytest.raises(TypeError, match=message):
+        model([("wrong", wrong)]).fit(x, y)

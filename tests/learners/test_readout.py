@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.cluster import KMeans
-from sklearn.ensemble import IsolationForest
+from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -113,3 +113,40 @@ def test_what_cannot_be_learned_is_refused_in_one_line():
     with pytest.raises(ValueError, match="needs labels but the support set has none"):
         learner.check(Samples(x, torch.full((20,), -1)))
     assert learner.name == "KMeans"
+
+
+def test_the_estimator_sees_probabilities_of_clusters_and_scores_as_they_are():
+    x, y = rings()
+    seen = []
+
+    class Watch(LogisticRegression):
+        def fit(self, x, y):
+            seen.append(x)
+            return super().fit(x, y)
+
+    clusterer = SklearnClusterer(KMeans(n_init=1), n_clusters=4)
+    Readout(clusterer, Watch())(Samples(x, y), x)
+    np.testing.assert_allclose(seen[0].sum(axis=1), 1, atol=1e-5)
+    assert seen[0].shape == (160, 4)
+    detector = SklearnDetector(IsolationForest(n_estimators=10))
+    Readout(detector, Watch())(Samples(x, y), x)
+    expected = detector(Samples(x, y), x)
+    np.testing.assert_array_equal(seen[1], expected)
+
+
+def test_the_seed_reaches_the_estimator():
+    x, y = rings()
+    forest = RandomForestClassifier(n_estimators=3, max_depth=2)
+    clusterer = SklearnClusterer(KMeans(n_init=1), n_clusters=9)
+    first, again, other = (
+        Readout(clusterer, forest, seed=seed)(Samples(x, y), x) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_the_learner_of_the_caller_can_still_be_trained():
+    network = MLP(2, 4, 3)
+    prototypes = Prototypes(network)
+    Readout(prototypes)
+    assert all(parameter.requires_grad for parameter in network.parameters())

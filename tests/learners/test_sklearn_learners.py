@@ -281,3 +281,20 @@ def test_an_adapted_learner_can_be_pickled():
     ):
         predictor = learner.learn(Samples(x, y))
         assert torch.equal(pickle.loads(pickle.dumps(predictor))(x), learner(Samples(x, y), x))
+
+
+def test_whole_numbers_as_inputs_do_not_make_whole_numbers_of_answers():
+    x = torch.arange(10)[:, None]
+    target = x.float() / 3
+    predictions = SklearnRegressor(LinearRegression())(Samples(x, target), x)
+    torch.testing.assert_close(predictions, target)
+    scores = SklearnDetector(IsolationForest(n_estimators=5))(Samples(x, x[:, 0]), x)
+    assert scores.dtype == torch.float32
+
+
+def test_margins_of_pairs_of_classes_are_not_those_of_classes():
+    x, y = torch.randn(80, 2, generator=torch.Generator().manual_seed(0)), torch.arange(80) % 4
+    x = x + 8 * torch.stack([y % 2, y // 2], dim=1)
+    outputs = SklearnClassifier(SVC(decision_function_shape="ovo"))(Samples(x, y), x)
+    assert outputs.shape == (80, 4)
+    assert float((outputs.argmax(dim=1) == y).double().mean()) > 0.95

@@ -169,6 +169,33 @@ def test_noise_gets_a_label_from_what_was_learned() -> None:
     assert agreement(learner(support, support.x).argmax(1), truth) == 1
 
 
+def test_rules_leave_noise_as_it_is_unless_they_speak_of_it() -> None:
+    support, _ = make_blob_task()
+    clusterer = DBSCAN(eps=1.0)
+    alone = UnsupervisedMetaLearner(BAYES, clusterer, n_clusters=3, rounds=0)
+    labels = alone.cluster(support).labels
+    noise, inside = (torch.where(labels == -1)[0], torch.where(labels >= 0)[0])
+    first, linked = int(noise[0]), int(inside[0])
+    ruled = UnsupervisedMetaLearner(
+        BAYES, clusterer, n_clusters=3, rounds=0, rules=[MustLink([(first, linked)])]
+    )
+    found = ruled.cluster(support).labels
+    assert int(found[first]) == int(found[linked]) >= 0
+    assert bool((found[noise[1:]] == -1).all())
+    assert agreement(found[inside], labels[inside]) == 1
+    empty = UnsupervisedMetaLearner(
+        BAYES, clusterer, n_clusters=3, rounds=0, rules=[MustLink([]), CannotLink([])]
+    )
+    assert torch.equal(empty.cluster(support).labels == -1, labels == -1)
+
+
+def test_a_reducer_is_copied_so_that_the_callers_can_still_be_trained() -> None:
+    encoder = nn.Linear(2, 2)
+    learner = UnsupervisedMetaLearner(BAYES, n_clusters=3, reducer=encoder)
+    assert encoder.weight.requires_grad
+    assert not any(p.requires_grad for p in learner.parameters())
+
+
 def test_a_reducer_is_fitted_to_the_support_set_and_serves_the_query() -> None:
     support, truth = make_blob_task(size=6)
     outputs = UnsupervisedMetaLearner(BAYES, reducer=PCA(2), n_clusters=3)(support, support.x)
@@ -277,6 +304,9 @@ def test_where_the_base_learner_refuses_the_structure_alone_answers() -> None:
         ({"max_clusters": 1}, "max_clusters=1"),
         ({"rounds": -1}, "rounds=-1"),
         ({"folds": 1}, "folds=1"),
+        ({"selection": "calinski"}, "selection='calinski' is unknown: choose from"),
+        ({"keep": "x"}, "keep='x' is unknown: choose from"),
+        ({"covariance": "diag"}, "covariance='diag' is unknown: choose from"),
         ({"temperature": 0.0}, "temperature=0.0 must be above 0"),
     ],
 )

@@ -71,3 +71,10 @@ def test_gradient_descent_on_it_finds_the_clusters():
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.02
+
+
+def test_half_precision_holds_the_counts():
+    truth = torch.arange(3000) % 3
+    for dtype in (torch.float16, torch.bfloat16):
+        logits = 30 * torch.eye(3)[truth].to(dtype)
+        assert abs(LOSS(logits, truth).item()) < 1e-4
