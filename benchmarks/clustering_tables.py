@@ -2,7 +2,7 @@
 
     METALIT_DATA=... python benchmarks/clustering_tables.py [--cache FOLDER] [--seeds 0 1 2]
 
-Takes 15 minutes of one core; what the clusterers found is kept in `--cache` and taken from there
+Takes 5 to 10 minutes of one core; what the clusterers found is kept in `--cache` and taken from there
 by a later or resumed run. Prints a table; writes `benchmarks/results/clustering_tables.json` and
 `docs/clustering_tables.png`. Genie is a row where genieclust is installed. With `--ship` the gate
 that learned on synthetic tables only becomes that of `SuperLearnerClusterer`.
