@@ -92,6 +92,12 @@ def test_scores_weights_and_what_was_kept_are_those_of_the_episodes(learner, tmp
     assert image[..., :3].std() > 0.05
 
 
+def test_base_learners_are_scored_without_the_side_columns(tmp_path):
+    run_test(tmp_path, SupervisedMetaLearner(BASE, Stacking(side_columns=[0, 5])))
+    report = json.loads((tmp_path / "strategy.json").read_text())["mean_and_ci95"]
+    assert report["near"]["score"][0] > 0.8
+
+
 def test_a_fast_dev_run_writes_nothing(learner, tmp_path):
     run_test(tmp_path, learner, fast_dev_run=True)
     assert not (tmp_path / "strategy.json").exists()

@@ -180,6 +180,21 @@ def test_a_side_table_is_hidden_from_the_base_learners():
     assert set(shapes) == {2}
 
 
+def test_weights_that_depend_on_the_row_are_learned_from_the_labelled_rows():
+    generator = torch.Generator().manual_seed(0)
+    side = torch.randn(600, 1, generator=generator).sign().double()
+    x = 0.02 + 0.96 * torch.rand(600, 2, generator=generator).double()
+    y = (torch.where(side > 0, x[:, :1], x[:, 1:])[:, 0] > 0.5).long()
+    support = Samples(torch.cat([x, side], dim=1), torch.where(torch.arange(600) < 101, -1, y))
+    learner = SupervisedMetaLearner(MIXED, Stacking(side_columns=[2]), hidden=None)
+    weights = [
+        learner(Samples(support.x, support.y), torch.tensor([[0.9, 0.1, sign]]).double())
+        for sign in (1.0, -1.0)
+    ]
+    assert [answer.argmax().item() for answer in weights] == [1, 0]
+    assert min(answer.exp().max().item() for answer in weights) > 0.85
+
+
 def test_a_gate_learns_from_a_side_column_of_the_task_which_learner_to_trust():
     torch.manual_seed(0)
     learners = {str(k): SklearnRegressor(Known(k)) for k in range(2)}

@@ -7,7 +7,7 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.cluster import AgglomerativeClustering, KMeans
+from sklearn.cluster import DBSCAN, AgglomerativeClustering, KMeans
 from sklearn.datasets import make_blobs, make_circles, make_moons
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import adjusted_rand_score, roc_auc_score
@@ -77,6 +77,15 @@ def test_without_a_number_the_heaviest_partition_gives_it():
     assert model.n_clusters_ == 3
     assert adjusted_rand_score(y, model.predict(x)) == 1
     np.testing.assert_allclose(model.predict_proba(x).sum(axis=1), 1)
+
+
+def test_noise_joins_the_cluster_of_its_nearest_row():
+    x, y = make_blobs(150, centers=[[0, 0], [9, 0], [0, 9]], random_state=0)
+    x = np.concatenate([x, [[40, 0], [0, 40]]])
+    model = SuperLearnerClusterer(None, [("density", DBSCAN(eps=2))], random_state=0).fit(x)
+    assert model.n_clusters_ == 3
+    assert model.labels_[-2] == model.labels_[np.flatnonzero(y == 1)[0]]
+    assert model.labels_[-1] == model.labels_[np.flatnonzero(y == 2)[0]]
 
 
 def test_the_default_detectors_find_planted_outliers_and_their_share():

@@ -23,7 +23,7 @@ from metalit.inner_loops import GradientDescent
 from metalit.learners import MAML, SklearnClassifier, SupervisedMetaLearner
 from metalit.learners.unsupervised import UnsupervisedMetaLearner
 from metalit.networks import MLP
-from metalit.pseudo_labels import CannotLink, KnownLabels, MustLink
+from metalit.pseudo_labels import CannotLink, KnownLabels, MustLink, fit_structure
 
 TREE = SklearnClassifier(DecisionTreeClassifier())
 BAYES = SklearnClassifier(GaussianNB())
@@ -63,6 +63,27 @@ def test_clear_clusters_are_found_by_any_clusterer(clusterer: BaseEstimator | No
     assert outputs.shape == (60, 3)
     torch.testing.assert_close(outputs.exp().sum(1), torch.ones(60).double())
     assert agreement(outputs.argmax(1), truth) == 1
+
+
+def test_of_equally_good_rounds_the_earliest_is_kept() -> None:
+    support, truth = make_stretched_task()
+    y = torch.full_like(truth, -1)
+    y[:2] = truth[:2]  # of two clusters: all rounds agree with them alike
+    kept = UnsupervisedMetaLearner(BAYES, n_clusters=3, keep="labels").cluster(
+        support._replace(y=y)
+    )
+    scores = [row["labels"] for row in kept.report["rounds"]]
+    assert len(scores) > 2
+    assert kept.report["kept"] == scores.index(max(scores))
+    assert scores.count(max(scores)) > 1
+
+
+def test_the_structure_is_that_of_the_labels_that_were_kept() -> None:
+    support, _ = make_stretched_task()
+    clustering = UnsupervisedMetaLearner(BAYES, n_clusters=3).cluster(support)
+    assert clustering.report["kept"] > 0
+    expected = fit_structure(support.x, clustering.labels, 3, "full")
+    torch.testing.assert_close(clustering.structure(support.x), expected(support.x))
 
 
 def test_refinement_finds_long_clusters_that_its_clusterer_cuts() -> None:
