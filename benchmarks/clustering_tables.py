@@ -2,10 +2,10 @@
 
     METALIT_DATA=... python benchmarks/clustering_tables.py [--cache FOLDER] [--seeds 0 1 2]
 
-Takes 5 to 10 minutes of one core; what the clusterers found is kept in `--cache` and taken from there
-by a later or resumed run. Prints a table; writes `benchmarks/results/clustering_tables.json` and
-`docs/clustering_tables.png`. Genie is a row where genieclust is installed. With `--ship` the gate
-that learned on synthetic tables only becomes that of `SuperLearnerClusterer`.
+Takes 5 to 10 minutes of one core; what the clusterers found is kept in `--cache` and taken from
+there by a later or resumed run. Prints a table; writes `benchmarks/results/clustering_tables.json`
+and `docs/clustering_tables.png`. Genie is a row where genieclust is installed. With `--ship` the
+gate that learned on synthetic tables only becomes that of `SuperLearnerClusterer`.
 
 - Tables have standardised columns and at most 2,000 rows (a subsample seeded by the path). The
   truth is `labels0`, whose number of clusters is given to all but HDBSCAN; rows that gagolews

@@ -29,9 +29,8 @@ class Stacking(Combination):
     `penalty / S` times half the squared distance of their logits to the prior, which makes them
     unique; with one softmax weight a base learner the loss is convex in the weights themselves (a
     mixture of probabilities under any of the losses), so that softmax, which only bends the space,
-    adds no other minimum. With
-    `row_descriptors` the logits are linear in descriptors of the row: feature-weighted stacking
-    (Sill et al., 2009), inside a softmax.
+    adds no other minimum. With `row_descriptors` the logits are linear in descriptors of the row:
+    feature-weighted stacking (Sill et al., 2009), inside a softmax.
 
     In evaluation the combination replaces the best single base learner only if it is better: if
     its held-out loss, with both the weights and the single learner chosen on the other folds, is
