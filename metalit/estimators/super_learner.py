@@ -50,8 +50,9 @@ class SuperLearnerClassifier(ClassifierMixin, SuperLearner):  # type: ignore[mis
 
     Example:
         >>> from sklearn.datasets import load_iris
-        >>> SuperLearnerClassifier(random_state=0).fit(*load_iris(return_X_y=True)).report_["best"]
-        'logistic'
+        >>> model = SuperLearnerClassifier(random_state=0).fit(*load_iris(return_X_y=True))
+        >>> model.predict([[5.1, 3.5, 1.4, 0.2]]), list(model.weights_)
+        (array([0]), ['logistic', 'neighbours', 'forest'])
     """
 
     def __init__(
