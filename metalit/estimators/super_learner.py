@@ -1,5 +1,6 @@
 """Super learners of one table with labels or targets, in scikit-learn's way."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -21,7 +22,18 @@ from ..learners import Learner, SklearnClassifier, SklearnRegressor
 from ._super_learner import Named, SuperLearner
 
 
-class SuperLearnerClassifier(ClassifierMixin, SuperLearner):  # type: ignore[misc]
+class _Stacked(SuperLearner):
+    """Super learners that are combined by `Stacking`."""
+
+    def _combination(self, seed: int) -> Stacking:
+        """Hand the parameters of the estimator to `Stacking`, whose names they have."""
+        known = inspect.signature(Stacking).parameters
+        own = self.get_params(deep=False)
+        given = {name: value for name, value in own.items() if name in known}
+        return Stacking(**given, folds=own["cv"], seed=seed)
+
+
+class SuperLearnerClassifier(ClassifierMixin, _Stacked):  # type: ignore[misc]
     """Cross-validates several classifiers and mixes their probabilities by learned weights.
 
     `SupervisedMetaLearner` on one table, see there and `metalit.combinations.Stacking` for what
@@ -107,21 +119,6 @@ class SuperLearnerClassifier(ClassifierMixin, SuperLearner):  # type: ignore[mis
         best = self.predict_proba(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
-    def _combination(self, seed: int) -> Stacking:
-        return Stacking(
-            weights=self.weights,  # type: ignore[arg-type]
-            link=self.link,  # type: ignore[arg-type]
-            loss=self.loss,  # type: ignore[arg-type]
-            solver=self.solver,  # type: ignore[arg-type]
-            penalty=self.penalty,
-            folds=self.cv,
-            row_descriptors=self.row_descriptors,
-            side_columns=self.side_columns,
-            margin=self.margin,
-            alpha=self.alpha,
-            seed=seed,
-        )
-
     def _defaults(self, rows: int) -> Named:
         near = max(1, min(5, rows // 2))  # some folds have half of the rows
         return [
@@ -134,7 +131,7 @@ class SuperLearnerClassifier(ClassifierMixin, SuperLearner):  # type: ignore[mis
         return SklearnClassifier(estimator, seed=seed)
 
 
-class SuperLearnerRegressor(RegressorMixin, SuperLearner):  # type: ignore[misc]
+class SuperLearnerRegressor(RegressorMixin, _Stacked):  # type: ignore[misc]
     """Cross-validates several regressors and mixes their predictions by learned weights.
 
     Args:
@@ -203,19 +200,6 @@ class SuperLearnerRegressor(RegressorMixin, SuperLearner):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
-
-    def _combination(self, seed: int) -> Stacking:
-        return Stacking(
-            link=self.link,  # type: ignore[arg-type]
-            solver=self.solver,  # type: ignore[arg-type]
-            penalty=self.penalty,
-            folds=self.cv,
-            row_descriptors=self.row_descriptors,
-            side_columns=self.side_columns,
-            margin=self.margin,
-            alpha=self.alpha,
-            seed=seed,
-        )
 
     def _defaults(self, rows: int) -> Named:
         near = max(1, min(5, rows // 2))  # some folds have half of the rows
