@@ -144,7 +144,7 @@ def train_gate(tasks: list[Task], weights: Array, seed: int) -> Gate:
     torch.manual_seed(seed)
     descriptors = torch.stack([task.descriptors for task in tasks])
     landmarks = torch.stack([task.evidence.landmarks for task in tasks]).float()  # [tasks, K, L]
-    rule = SHARPNESS * torch.stack([apply_rule(of_task) for of_task in landmarks])
+    rule = torch.stack([apply_rule(of_task, SHARPNESS) for of_task in landmarks])
     scores = torch.stack([task.scores for task in tasks])
     share = torch.from_numpy(weights / weights.sum()).float()
     gate = Gate(landmarks.shape[1], len(DESCRIPTORS), Consensus.n_landmarks)

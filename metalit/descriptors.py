@@ -46,7 +46,8 @@ def describe_task(support: Samples) -> Tensor:
     table = support.x.flatten(1)
     rows, columns = table.shape
     z = table[:, :_LONGEST].double()
-    z = torch.where(z.isfinite(), z, z.nanmean(dim=0).nan_to_num(0, 0, 0))  # as if not told
+    z = torch.where(z.isfinite(), z, torch.nan)
+    z = torch.where(z.isnan(), z.nanmean(dim=0).nan_to_num(0), z)  # as if not told
     deviation = z.std(dim=0, correction=0)
     z = (z - z.mean(dim=0)) / torch.where(deviation > 0, deviation, 1.0)
     correlations = z.T @ z / rows

@@ -37,7 +37,8 @@ class Consensus(Combination):
     No labels are looked at. Landmarks of each partition (see `judge`; the last one is its mean
     adjusted Rand index with the other partitions) say how good it is. The logits of the weights
     are a fixed `RULE` of the landmarks plus the prior, so that a gate that was meta-trained over
-    tasks corrects the rule, and one that was not leaves it as it is.
+    tasks corrects the rule, and one that was not leaves it as it is. A partition with one cluster
+    has no weight, unless there is no other.
 
     The consensus partition of the support rows is made in one of three ways. Then each cluster of
     a base learner stands for the consensus clusters of its support rows, and the answer for a
@@ -113,7 +114,7 @@ class Consensus(Combination):
         training: bool = False,
     ) -> Weighting:
         """Weigh the partitions and find what their clusters stand for."""
-        rule = self.sharpness * apply_rule(evidence.landmarks)
+        rule = apply_rule(evidence.landmarks, self.sharpness)
         weights = (prior + rule.to(prior)).softmax(dim=0)
         heaviest = int(weights.argmax())
         report: dict[str, Any] = {
@@ -147,21 +148,22 @@ class Consensus(Combination):
         return log_probabilities(torch.stack(votes).sum(dim=0), query)
 
 
-def apply_rule(landmarks: Tensor) -> Tensor:
-    """Score K base learners by `RULE`, from landmarks `(K, L)`: mean 0, deviation 1, shape `(K,)`.
+def apply_rule(landmarks: Tensor, sharpness: float) -> Tensor:
+    """Score K base learners by `RULE`, from landmarks `(K, L)`; return logits of shape `(K,)`.
 
-    Each landmark is standardised over the base learners before they are added up. A partition with
-    one cluster only is worse than all others.
+    Each landmark is standardised over the base learners before they are added up, and so are the
+    sums, which are multiplied by the sharpness. A partition with one cluster only is out of the
+    question, -inf, unless there is no other: it cuts nothing, so that by conductance it would be
+    the best of all.
     """
     names = [*LANDMARKS, "agreement"]
     signs = landmarks.new_tensor([RULE.get(name, 0.0) for name in names])
-    scores = landmarks.new_zeros(len(landmarks))
+    logits = landmarks.new_zeros(len(landmarks))
     parted = landmarks[:, LANDMARKS.index("largest")] < 1
-    scores[parted] = _standardise(landmarks[parted]) @ signs
-    # a single cluster cuts nothing: by conductance it would be the best of all
     if bool(parted.any()):
-        scores[~parted] = scores[parted].min() - 1
-    return _standardise(scores)
+        logits[parted] = sharpness * _standardise(_standardise(landmarks[parted]) @ signs)
+        logits[~parted] = -torch.inf
+    return logits
 
 
 def _standardise(values: Tensor) -> Tensor:

@@ -77,6 +77,9 @@ class Mixture(NamedTuple):
             return loss + 0.5 * strength * (point - first).square().sum()
 
         found = solve(objective, first, self.solver, self.seed)
+        if bool(first.any()):  # far from what the rows say, a prior may hold a minimum of its own
+            other = solve(objective, torch.zeros_like(first), self.solver, self.seed)
+            found = min(found, other, key=lambda point: float(objective(point)))
         if start.requires_grad:
             # implicit differentiation: the value stays, d found / d start = strength / Hessian
             hessian = torch.func.jacrev(torch.func.jacrev(objective))(found)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..episodes import Samples
+from ..scikit import as_outputs
 from .base import Combination, Evidence, Weighting, learn_all
 from .replacement import COMBINATION
 
@@ -62,11 +63,14 @@ class RankAverage(Combination):
 
     def answer(self, evidence: Evidence, weighting: Weighting, query: Tensor) -> Tensor:
         """Return the weighted mean rank of each query row, in [0, 1], of shape `(Q, 1)`."""
-        ranks = [
-            _ranks(predictor(query)[:, 0], known.to(query))
-            for predictor, known in zip(evidence.predictors, evidence.state, strict=True)
-        ]
-        return (weighting.weights.to(query) @ torch.stack(ranks))[:, None]
+        scores = [predictor(query)[:, 0].double() for predictor in evidence.predictors]
+        ranks = torch.stack(
+            [
+                _ranks(score, known.to(score))
+                for score, known in zip(scores, evidence.state, strict=True)
+            ]
+        )
+        return as_outputs(weighting.weights.to(ranks) @ ranks, query)[:, None]
 
 
 def _ranks(scores: Tensor, known: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ def split_columns(x: Tensor, side_columns: Sequence[int]) -> tuple[Tensor, Tenso
     Raises:
         ValueError: If a column is not there, or none is left for the base learners.
     """
-    if not side_columns:
+    if len(side_columns) == 0:
         return x, x.new_zeros(len(x), 0)
     table = x.flatten(1)
     width = table.shape[1]

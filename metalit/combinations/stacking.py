@@ -1,6 +1,7 @@
 """The super learner's strategy where there are labels: weights that minimise a held-out loss."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -26,11 +27,12 @@ class Stacking(Combination):
     No base learner is judged on rows that it was fitted on (van der Laan et al., 2007). The answer
     is the weighted mean of the base learners' probabilities or predictions; all of them are fitted
     once more to the whole support set for it. The weights minimise the held-out loss plus
-    `penalty / S` times half the squared distance of their logits to the prior, which makes them
-    unique; with one softmax weight a base learner the loss is convex in the weights themselves (a
-    mixture of probabilities under any of the losses), so that softmax, which only bends the space,
-    adds no other minimum. With `row_descriptors` the logits are linear in descriptors of the row:
-    feature-weighted stacking (Sill et al., 2009), inside a softmax.
+    `penalty / S` times half the squared distance of their logits to the prior. With one softmax
+    weight a base learner the loss is convex in the weights themselves (a mixture of probabilities
+    under any of the losses), and softmax, which only bends the space, adds no other minimum; the
+    penalty may, where the prior is far from what the rows say, so that the weights are looked for
+    from the prior and from equal weights. With `row_descriptors` the logits are linear in
+    descriptors of the row: feature-weighted stacking (Sill et al., 2009), inside a softmax.
 
     In evaluation the combination replaces the best single base learner only if it is better: if
     its held-out loss, with both the weights and the single learner chosen on the other folds, is
@@ -95,7 +97,7 @@ class Stacking(Combination):
         ):
             if value not in known:
                 raise ValueError(f"{name}={value!r} is unknown: choose from {known}.")
-        whole = isinstance(folds, int)
+        whole = isinstance(folds, Integral)
         if not whole or folds < 2 or penalty < 0 or margin < 0 or not 0 < alpha <= 1:
             raise ValueError(
                 f"folds={folds}, penalty={penalty}, margin={margin}, alpha={alpha}, but folds must "
@@ -122,7 +124,8 @@ class Stacking(Combination):
     def describe(self, support: Samples) -> Tensor:
         """Describe what base learners see, and append the means of the side columns."""
         visible, side = split_columns(support.x, self.side_columns)
-        return torch.cat([super().describe(support._replace(x=visible)), side.mean(dim=0)])
+        described = super().describe(support._replace(x=visible))
+        return torch.cat([described, side.double().mean(dim=0).to(described)])
 
     def visible(self, x: Tensor) -> Tensor:
         """Leave the side columns out."""
@@ -153,7 +156,8 @@ class Stacking(Combination):
         trials, describe, mixture = evidence.state
         described = describe(support.x)
         rows = described[trials.rows]  # [S, J]
-        width = trials.outputs.shape[2] if self.weights == "matrix" else 1
+        by_class = self.weights == "matrix" and len(rows) > 0
+        width = trials.outputs.shape[2] if by_class else 1
         constant = prior.cpu().double()[:, None, None].expand(-1, width, 1)
         slopes = constant.new_zeros(len(names), width, rows.shape[1] - 1)
         start = torch.cat([constant, slopes], dim=2)
@@ -161,8 +165,8 @@ class Stacking(Combination):
         report: dict[str, Any] = {"kept": COMBINATION, "why": "nothing was held out to compare"}
         # what is trained must see what its weights do
         if len(trials.rows) > 0 and not training:
-            mixed = mixture.cross_fit(trials, rows, start)
-            losses = mixture.losses(torch.cat([trials.outputs, mixed.detach()[None]]), trials.y)
+            mixed = mixture.cross_fit(trials, rows, start.detach())
+            losses = mixture.losses(torch.cat([trials.outputs, mixed[None]]), trials.y)
             tested = self.margin, self.alpha
             report = replace_if_better(names, losses[:-1], losses[-1], trials.fold, *tested)
         mean = mixture.weights(logits, described).mean(dim=0)  # [K, C or 1]

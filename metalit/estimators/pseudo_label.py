@@ -159,7 +159,8 @@ class PseudoLabelClusterer(ClusterMixin, TransformerMixin, BaseEstimator):  # ty
         estimator = self.estimator
         if estimator is None:
             estimator = QuadraticDiscriminantAnalysis(reg_param=0.01)
-        rules: list[Rule] = [MustLink(self.must_link or ()), CannotLink(self.cannot_link or ())]
+        must, cannot = (() if p is None else p for p in (self.must_link, self.cannot_link))
+        rules: list[Rule] = [MustLink(must), CannotLink(cannot)]
         rules += [KnownLabels()] if self.use_labels else []
         return UnsupervisedMetaLearner(
             SklearnClassifier(clone(estimator), seed=seed),

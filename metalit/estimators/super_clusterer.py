@@ -70,6 +70,11 @@ class SuperLearnerClusterer(ClusterMixin, SuperLearner):  # type: ignore[misc]
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803 - scikit-learn's name
         """Cluster the rows of X `(N, D)`; y is ignored."""
         table = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        if self.estimators is None and len(table) <= (self.n_clusters or 0):
+            raise ValueError(
+                f"n_samples={len(table)} should be more than n_clusters={self.n_clusters}: give "
+                "more rows or lower n_clusters."
+            )
         support = Samples(torch.tensor(table), torch.full((len(table),), -1))
         self._learn(support, _read_gate() if self.estimators is None else None)
         outputs = self._outputs(X)

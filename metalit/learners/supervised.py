@@ -116,7 +116,7 @@ class SupervisedMetaLearner(Learner):
 
 def _check_base_learner(name: str, learner: Learner, combination: Combination | None) -> None:
     """Refuse a name that torch or a report has taken, and outputs that mean something else."""
-    if not name or "." in name or name == COMBINATION or hasattr(nn.ModuleDict, name):
+    if not name or "." in name or name == COMBINATION or hasattr(nn.ModuleDict(), name):
         raise ValueError(
             f"a base learner cannot be called {name!r}: take another name, without a dot."
         )

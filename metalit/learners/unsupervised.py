@@ -289,7 +289,13 @@ def _obey(labels: Tensor, clusters: int, groups: Groups) -> Tensor:
     placed = torch.zeros(len(groups.labels), dtype=torch.bool)
     placed[groups.of_row[labels >= 0]] = True
     unknown = (labels < 0) & (known < 0) & ~placed[groups.of_row]
-    return torch.where(unknown, -1, assign(_align(labels, clusters, known), groups))
+    settled = (placed | (groups.labels >= 0)).tolist()
+    rivals = [
+        {rival for rival in of_group if settled[rival]} if settled[group] else set()
+        for group, of_group in enumerate(groups.rivals)
+    ]
+    obeyed = assign(_align(labels, clusters, known), groups._replace(rivals=rivals))
+    return torch.where(unknown, -1, obeyed)
 
 
 def _align(labels: Tensor, clusters: int, known: Tensor) -> Tensor:

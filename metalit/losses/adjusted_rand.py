@@ -31,9 +31,13 @@ class SoftAdjustedRand(nn.Module):
             input: Logits of shape `(N, K)`.
             target: Clusters of shape `(N,)`, integers; rows labelled -1 are left out.
         """
+        # half precision could not hold the squares of the counts, nor may autocast bring it back
+        with torch.autocast(input.device.type, enabled=False):
+            return self._loss(input, target)
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         known = target >= 0
         logits = input[known]
-        # half precision could not hold the squares of the counts
         soft = (logits if logits.dtype == torch.float64 else logits.float()).softmax(dim=1)
         hard = one_hot(target[known]).to(soft) if bool(known.any()) else soft.new_zeros(0, 1)
         alone = soft.square().sum()  # a row and itself are no pair

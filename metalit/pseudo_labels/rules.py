@@ -193,7 +193,7 @@ def assign(logits: Tensor, groups: Groups) -> Tensor:
 def _pairs(pairs: Pairs, size: int) -> Tensor:
     """Pairs of rows as int64 `(N, 2)`."""
     for pair in pairs:
-        if len(pair) != 2 or not all(isinstance(row, int | np.integer) for row in pair):
+        if np.shape(pair) != (2,) or not np.issubdtype(np.asarray(pair).dtype, np.integer):
             raise ValueError(
                 f"a rule has {pair!r} but pairs of two row numbers are needed: correct it."
             )

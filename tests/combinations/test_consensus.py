@@ -59,11 +59,12 @@ def test_the_clusterer_that_fits_the_table_leads(alignment, draw, k, best):
 def test_the_rule_adds_up_standardised_landmarks():
     names = [*LANDMARKS, "agreement"]
     landmarks = torch.randn(5, len(names), generator=torch.Generator().manual_seed(0)).double()
+    landmarks[:, names.index("largest")] = 0.5  # of two clusters or more
     table = landmarks.numpy()
-    table = (table - table.mean(axis=0)) / table.std(axis=0)
+    table = (table - table.mean(axis=0)) / np.maximum(table.std(axis=0), 1e-6)
     expected = sum(sign * table[:, names.index(name)] for name, sign in RULE.items())
     expected = (expected - expected.mean()) / expected.std()
-    np.testing.assert_allclose(apply_rule(landmarks), expected)
+    np.testing.assert_allclose(apply_rule(landmarks, 3.0), 3 * expected)
 
 
 def test_agreement_is_the_mean_adjusted_rand_index_with_the_others():
@@ -175,6 +176,14 @@ def test_one_cluster_never_leads():
     }
     learner = SupervisedMetaLearner(learners, Consensus(), hidden=None)
     assert learner.weigh(support)[1].report["heaviest"] == "two"
+    evidence = learner.strategy.observe(learners, support)
+    for sharpness in (0.0, 2.0):  # not even by a prior
+        combination = Consensus(sharpness=sharpness, alignment="hungarian")
+        prior = torch.tensor([50.0, 0.0]).double().requires_grad_()
+        weights = combination.weigh(["all", "two"], evidence, support, prior, True).weights
+        assert weights.tolist() == [0, 1]
+        weights[1].backward()
+        assert prior.grad.tolist() == [0, 0]
     alone = SupervisedMetaLearner({"all": learners["all"]}, Consensus(), hidden=None)
     assert alone(support, support.x).shape == (200, 1)
 

@@ -79,3 +79,11 @@ def test_weights_are_those_of_the_prior():
     mixed = prior.softmax(dim=0).double()
     expected = mixed[0] * apart[0] + mixed[1] * apart[1]
     torch.testing.assert_close(combination.answer(evidence, weighting, x), expected)
+
+
+def test_whole_numbers_are_ranked_too():
+    x = torch.arange(20)[:, None]
+    learner = SupervisedMetaLearner({"a": SklearnDetector(Scores())}, RankAverage(), hidden=None)
+    scores = learner(Samples(x, torch.full((20,), -1)), x)
+    assert scores.dtype == torch.float32
+    assert torch.equal(scores[:, 0].argsort(), torch.arange(20))

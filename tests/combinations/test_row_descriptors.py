@@ -10,11 +10,15 @@ from metalit.combinations.row_descriptors import RowDescriptors, split_columns
 X = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)).double() * 7 + 3
 
 
-@pytest.mark.parametrize("side", [[3, 0], [-1, -4], [-1, 0]])
+@pytest.mark.parametrize("side", [[3, 0], [-1, -4], [-1, 0], np.array([3, 0])])
 def test_side_columns_are_parted_from_the_others(side):
     visible, table = split_columns(X, side)
     assert torch.equal(visible, X[:, [1, 2]])
-    assert torch.equal(table, X[:, side])
+    assert torch.equal(table, X[:, list(side)])
+
+
+def test_an_array_with_the_first_column_is_a_column():
+    assert split_columns(X, np.array([0]))[0].shape == (50, 3)
 
 
 def test_without_side_columns_inputs_stay_as_they_are():

@@ -98,6 +98,13 @@ def test_rules_hold() -> None:
     assert model.labels_[first] != model.labels_[twin]
 
 
+def test_pairs_may_be_arrays() -> None:
+    x, y = blobs()
+    pairs = np.array([np.flatnonzero(y == 0)[:2], np.flatnonzero(y == 1)[:2]])
+    model = PseudoLabelClusterer(3, must_link=pairs, random_state=0).fit(x)
+    assert adjusted_rand_score(y, model.labels_) == 1
+
+
 def test_y_counts_only_where_it_is_asked_for() -> None:
     x, y = blobs()
     few = np.where(np.arange(90) < 12, y, -1)

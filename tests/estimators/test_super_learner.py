@@ -79,6 +79,11 @@ def test_several_targets_are_predicted_together():
     np.testing.assert_allclose(predictions[:, 0], -predictions[:, 1])
 
 
+def test_folds_may_be_a_whole_number_of_numpy():
+    x, y = load_wine(return_X_y=True)
+    assert SuperLearnerClassifier(CLASSIFIERS, cv=np.int64(3)).fit(x, y).score(x, y) > 0.9
+
+
 def test_the_random_state_reaches_the_folds():
     x, y = load_wine(return_X_y=True)
     bayes = [("a", GaussianNB()), ("b", GaussianNB(var_smoothing=0.1))]

@@ -63,10 +63,22 @@ def test_the_trained_gate_is_that_of_the_default_clusterers():
     assert list(gated.weights_) == list(ruled.weights_)
 
 
-@pytest.mark.parametrize("rows", [3, 5, 11])
-def test_the_default_clusterers_take_small_tables(rows):
+@pytest.mark.parametrize("rows", [3, 5, 8, 15, 30, 60])
+def test_the_default_clusterers_part_small_tables(rows):
     x = np.random.default_rng(0).normal(size=(rows, 2))
-    assert set(SuperLearnerClusterer(2, random_state=0).fit_predict(x)) <= {0, 1}
+    assert set(SuperLearnerClusterer(2, random_state=0).fit_predict(x)) == {0, 1}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_clusterer_that_finds_noise_only_does_not_lead(seed):
+    x, _ = make_blobs(20, centers=3, random_state=seed)
+    labels = SuperLearnerClusterer(3, random_state=0).fit_predict(StandardScaler().fit_transform(x))
+    assert len(set(labels)) > 1
+
+
+def test_without_a_number_a_mixture_of_one_does_not_lead():
+    x, _ = make_blobs(200, centers=[[0, 0], [9, 9]], random_state=0)
+    assert SuperLearnerClusterer(None, random_state=0).fit(x).n_clusters_ > 1
 
 
 def test_without_a_number_the_heaviest_partition_gives_it():
@@ -138,6 +150,7 @@ def test_a_grid_search_finds_the_number():
     ("model", "message"),
     [
         (SuperLearnerClusterer(0), "n_clusters=0"),
+        (SuperLearnerClusterer(30), "n_samples=30 should be more than n_clusters=30: give more"),
         (SuperLearnerClusterer(alignment="mean"), "alignment='mean' is unknown: choose from"),
         (SuperLearnerClusterer(estimators=[]), "needs at least one"),
         (SuperLearnerDetector(contamination=0.7), r"contamination=0.7 is a share of rows: give"),

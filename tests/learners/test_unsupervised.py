@@ -21,9 +21,9 @@ from metalit import MetaLearner, Samples
 from metalit.hyperparameters import build_arguments, describe
 from metalit.inner_loops import GradientDescent
 from metalit.learners import MAML, SklearnClassifier, SupervisedMetaLearner
-from metalit.learners.unsupervised import UnsupervisedMetaLearner
+from metalit.learners.unsupervised import UnsupervisedMetaLearner, _obey
 from metalit.networks import MLP
-from metalit.pseudo_labels import CannotLink, KnownLabels, MustLink, fit_structure
+from metalit.pseudo_labels import CannotLink, KnownLabels, MustLink, fit_structure, gather_rules
 
 TREE = SklearnClassifier(DecisionTreeClassifier())
 BAYES = SklearnClassifier(GaussianNB())
@@ -208,6 +208,13 @@ def test_rules_leave_noise_as_it_is_unless_they_speak_of_it() -> None:
         BAYES, clusterer, n_clusters=3, rounds=0, rules=[MustLink([]), CannotLink([])]
     )
     assert torch.equal(empty.cluster(support).labels == -1, labels == -1)
+
+
+def test_no_row_moves_for_the_sake_of_noise_that_stays_noise() -> None:
+    support = Samples(torch.zeros(7, 1), torch.tensor([-1, 0, -1, -1, -1, -1, -1]))
+    groups = gather_rules([KnownLabels(), CannotLink([(0, 1), (0, 2)])], support, 3)
+    labels = torch.tensor([-1, 0, 1, 0, 1, 0, 1])
+    assert torch.equal(_obey(labels, 3, groups), labels)
 
 
 def test_a_reducer_is_copied_so_that_the_callers_can_still_be_trained() -> None:

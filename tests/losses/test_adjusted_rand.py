@@ -78,3 +78,7 @@ def test_half_precision_holds_the_counts():
     for dtype in (torch.float16, torch.bfloat16):
         logits = 30 * torch.eye(3)[truth].to(dtype)
         assert abs(LOSS(logits, truth).item()) < 1e-4
+    logits = torch.randn(3000, 3, generator=torch.Generator().manual_seed(0))
+    plain = LOSS(logits, truth)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(LOSS(logits, truth), plain)
