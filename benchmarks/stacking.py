@@ -14,7 +14,6 @@ other two are also reported by themselves. Prints a table and writes
 import argparse
 import json
 import platform
-import subprocess
 import time
 import warnings
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accuracy import RESULTS, commit
 from scipy.stats import rankdata, ttest_1samp, wilcoxon
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
@@ -40,7 +40,6 @@ from metalit.combinations import Stacking
 from metalit.combinations.folds import HeldOut
 from metalit.learners import SklearnClassifier
 
-RESULTS = Path(__file__).parent / "results"
 SHIPPED = {
     "iris": load_iris,
     "wine": load_wine,
@@ -193,7 +192,7 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    began, runs = time.time(), {}
+    began, at, runs = time.time(), commit(), {}
     for name, x, y in tables(options.data, options.rows):
         if options.tables is None or name in options.tables:
             runs[name] = [compare(x, y, seed) for seed in range(options.splits)]
@@ -209,11 +208,10 @@ def main() -> None:
         for run in table:
             for scores in run.values():
                 del scores["rows"]
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout
     given = f" --splits {options.splits} --rows {options.rows}"
     result = {
         "command": "python benchmarks/stacking.py --data $METALIT_DATA" + given,
-        "commit": commit.strip(),
+        "commit": at,
         "seeds": list(range(options.splits)),
         "hardware": f"one core of {platform.machine()}, shared",
         "seconds": round(time.time() - began),

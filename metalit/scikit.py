@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
@@ -75,7 +76,10 @@ Assign = Callable[[NDArray[Any]], NDArray[np.int64]]
 
 
 def fit_clusterer(
-    clusterer: BaseEstimator, table: NDArray[Any], generator: torch.Generator
+    clusterer: BaseEstimator,
+    table: NDArray[Any],
+    generator: torch.Generator,
+    n_clusters: int | None = None,
 ) -> tuple[NDArray[np.int64], Assign]:
     """Cluster a table with a seeded clone of a clusterer.
 
@@ -83,13 +87,16 @@ def fit_clusterer(
         clusterer: A scikit-learn clusterer; each `random_state` in it is set from the generator.
         table: Rows of shape `(N, D)`.
         generator: Where random states come from.
+        n_clusters: Number of clusters, set on the clone where the clusterer takes one.
 
     Returns:
         The labels of the rows, numbered from 0, with -1 for noise, and a function that labels
         other rows: by `predict`, or, where the clusterer has none, by the nearest row. It calls
         -1 what belongs to a cluster without a row.
     """
-    clusterer = clone_seeded_from(generator, clusterer)
+    clusterer, size = clone_seeded_from(generator, clusterer), size_parameter(clusterer)
+    if size is not None and n_clusters is not None:
+        clusterer = clusterer.set_params(**{size: n_clusters})
     with one_thread():
         labels = np.asarray(clusterer.fit_predict(table))
     clusters = np.unique(labels[labels >= 0])
@@ -114,6 +121,22 @@ def label_of_nearest(
         cdist(part, table).argmin(1) for part in np.array_split(query, len(query) // 512 + 1)
     ]
     return np.asarray(labels[np.concatenate(nearest)])
+
+
+def match_labels(
+    labels: NDArray[np.int64], names: NDArray[np.int64], size: int
+) -> NDArray[np.int64]:
+    """The name for each of `size` labels, one to one, that agrees with them in the most rows.
+
+    Args:
+        labels: Of shape `(N,)` in `[0, size)`; rows that are -1 here or in the names are left out.
+        names: Of shape `(N,)` in `[0, size)`.
+        size: Number of labels, and of names.
+    """
+    counts = np.zeros((size, size), dtype=np.int64)
+    both = (labels >= 0) & (names >= 0)
+    np.add.at(counts, (labels[both], names[both]), 1)
+    return np.asarray(linear_sum_assignment(counts, maximize=True)[1])
 
 
 def _renumber(labels: NDArray[Any], clusters: NDArray[Any]) -> NDArray[np.int64]:

@@ -6,9 +6,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import AgglomerativeClustering
-from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 from torch.nn.functional import one_hot
+
+from ..scikit import label_of_nearest
 
 
 def vote(partitions: Tensor, weights: Tensor, reference: Tensor) -> Tensor:
@@ -69,6 +70,5 @@ def keep_largest(clusters: Tensor, most: int | None, table: NDArray[Any]) -> Ten
     kept = largest.sort().values
     inside, labels = torch.isin(clusters, kept).numpy(), clusters.numpy().copy()
     if not inside.all():
-        nearest = KNeighborsClassifier(1).fit(table[inside], labels[inside])
-        labels[~inside] = nearest.predict(table[~inside])
+        labels[~inside] = label_of_nearest(table[inside], labels[inside], table[~inside])
     return torch.searchsorted(kept, torch.from_numpy(labels))

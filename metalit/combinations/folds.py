@@ -84,7 +84,7 @@ def _folds(y: Tensor, folds: int, seed: int) -> list[tuple[Tensor, Tensor]]:
     if y.is_floating_point():
         if len(y) < 4:
             return []
-        splits = KFold(min(folds, len(y)), shuffle=True, random_state=seed).split(y)
+        splits = list(KFold(min(folds, len(y)), shuffle=True, random_state=seed).split(y))
     else:
         counts = torch.bincount(y)
         counts = counts[counts > 0]
@@ -97,5 +97,5 @@ def _folds(y: Tensor, folds: int, seed: int) -> list[tuple[Tensor, Tensor]]:
             warnings.filterwarnings(
                 "ignore", message="The least populated class", category=UserWarning
             )
-            splits = iter(list(splitter.split(np.zeros(len(y)), y.numpy())))
+            splits = list(splitter.split(np.zeros(len(y)), y.numpy()))
     return [(torch.from_numpy(train), torch.from_numpy(test)) for train, test in splits]

@@ -35,7 +35,8 @@ class RankAverage(Combination):
         predictors = learn_all(learners, support)
         with torch.no_grad():
             scores = [predictor(support.x)[:, 0].cpu().double() for predictor in predictors]
-        ranks = torch.stack([_ranks(score, score.sort().values) for score in scores])
+        known = [score.sort().values for score in scores]
+        ranks = torch.stack([_ranks(*pair) for pair in zip(scores, known, strict=True)])
         centred = ranks - ranks.mean(dim=1, keepdim=True)
         unit = centred / centred.norm(dim=1, keepdim=True).clamp_min(1e-12)
         others = max(len(unit) - 1, 1)
@@ -45,7 +46,7 @@ class RankAverage(Combination):
             predictors=predictors,
             outputs=ranks[..., None],
             landmarks=torch.stack([agreement, top], dim=1),
-            state=[score.sort().values for score in scores],
+            state=known,
         )
 
     def weigh(

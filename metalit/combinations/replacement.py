@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from scipy.stats import ttest_rel
+from scipy.stats import ttest_1samp
 from torch import Tensor
 
 COMBINATION = "combination"
@@ -46,7 +46,7 @@ def replace_if_better(
     gains = torch.where(gains.abs() <= _EQUAL * (single + single.mean()), 0.0, gains)
     gain, p = float(gains.mean()), 1.0
     if len(gains) > 1 and bool(gains.any()):
-        p = float(ttest_rel(gains.numpy(), torch.zeros_like(gains), alternative="greater").pvalue)
+        p = float(ttest_1samp(gains.numpy(), 0, alternative="greater").pvalue)
     wins = gain > margin and (alpha == 1 or p < alpha)
     return {
         "held_out_loss": dict(zip(names, means.tolist(), strict=True)),

@@ -136,12 +136,13 @@ class Stacking(Combination):
         visible = support._replace(x=self.visible(support.x))
         with torch.no_grad():  # the gradient goes through the answers, not through the folds
             trials = held_out(learners, visible, self.folds, self.seed)
+        mixture = self._mixture(support.y)
         describe = RowDescriptors(support.x, self.row_descriptors, self.side_columns, self.seed)
         return Evidence(
             predictors=learn_all(learners, visible),
             outputs=trials.outputs,
-            landmarks=_landmarks(trials, self._mixture(support.y)),
-            state=(trials, describe, self._mixture(support.y)),
+            landmarks=_landmarks(trials, mixture),
+            state=(trials, describe, mixture),
         )
 
     def weigh(

@@ -12,7 +12,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from ..episodes import Samples
-from ._networks import check_network
+from ._checks import check_labelled, check_network
 from .base import Learner, Predictor
 
 QUERY_BATCH = 1024  # query inputs answered at once, which bounds the memory
@@ -109,13 +109,9 @@ class FineTuned(Learner):
 
     def check(self, support: Samples) -> None:
         """Refuse a support set without a label, or labels that do not fit the network."""
-        labelled = _labelled(support)
-        if len(labelled.x) == 0:
-            raise ValueError(
-                "FineTuned needs labels but the support set has none (all are -1): label it, or "
-                "take a clusterer or detector."
-            )
-        check_network(deepcopy(self.network).eval(), self.inner_loss, labelled)
+        if not support.y.is_floating_point():
+            check_labelled("FineTuned", support)
+        check_network(deepcopy(self.network).eval(), self.inner_loss, _labelled(support))
 
 
 def _labelled(support: Samples) -> Samples:

@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 from ..episodes import Samples
 from ..inner_loops import InnerLoop, Params
-from ._networks import check_network
+from ._checks import check_network
 from .base import Learner, Predictor
 
 

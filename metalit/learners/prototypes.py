@@ -10,6 +10,7 @@ from torch.nn.functional import cosine_similarity, one_hot
 
 from ..episodes import Samples
 from ..scikit import FLOOR
+from ._checks import check_labelled, check_outputs
 from .base import Learner, Predictor
 
 Distance = Literal["euclidean", "cosine"]
@@ -72,7 +73,6 @@ class Prototypes(Learner):
         prototypes = members.T.to(embedded) @ embedded / counts.clamp_min(1).unsqueeze(1)  # [W, D]
         return partial(self._compare, prototypes, counts == 0)
 
-    @torch.no_grad()
     def check(self, support: Samples) -> None:
         """Refuse targets, a support set without a label, and inputs that do not fit the network."""
         if support.y.is_floating_point():
@@ -80,24 +80,8 @@ class Prototypes(Learner):
                 "Prototypes is a classifier but the episode has float targets: take MAML or a "
                 "SklearnRegressor."
             )
-        if not bool((support.y >= 0).any()):
-            raise ValueError(
-                "Prototypes needs labels but the support set has none (all are -1): label it, or "
-                "take a clusterer or detector."
-            )
-        network = type(self.network).__name__
-        try:
-            embedded = self.network(support.x)
-        except (IndexError, RuntimeError, ValueError) as error:
-            raise ValueError(
-                f"{network} cannot take samples of shape {tuple(support.x.shape[1:])} "
-                f"({str(error).splitlines()[0]}): give it data of the shape that it was made for."
-            ) from error
-        if embedded.ndim != 2 or len(embedded) != len(support.x):
-            raise ValueError(
-                f"{network} returns shape {tuple(embedded.shape)} for {len(support.x)} samples but "
-                f"({len(support.x)}, D) is needed: flatten its output."
-            )
+        check_labelled("Prototypes", support)
+        check_outputs(self.network, support.x, "D")
 
     def _compare(self, prototypes: Tensor, absent: Tensor, query: Tensor) -> Tensor:
         embedded: Tensor = self.network(query).unsqueeze(1)  # [Q, 1, D]

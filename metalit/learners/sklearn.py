@@ -22,6 +22,7 @@ from ..scikit import (
     one_thread,
     size_parameter,
 )
+from ._checks import check_labelled
 from .base import Learner, Predictor
 
 KINDS = {"classifier": is_classifier, "regressor": is_regressor}
@@ -133,11 +134,7 @@ class SklearnClassifier(SklearnLearner):
                 f"{self.name} is a classifier but the episode has float targets: take a "
                 "SklearnRegressor."
             )
-        if not bool((support.y >= 0).any()):
-            raise ValueError(
-                f"{self.name} needs labels but the support set has none (all are -1): label it, "
-                "or take a clusterer or detector."
-            )
+        check_labelled(self.name, support)
 
 
 class SklearnRegressor(SklearnLearner):
@@ -231,16 +228,11 @@ class SklearnClusterer(SklearnLearner):
 
     def learn(self, support: Samples) -> Predictor:
         """Cluster the support rows with a clone of the clusterer."""
-        clusterer, table = self.estimator, as_table(support.x)
-        with_size = size_parameter(clusterer)
-        if self.n_clusters is not None and with_size is not None:
-            clusterer = clone_seeded_from(self.generator(), clusterer)
-            clusterer = clusterer.set_params(**{with_size: self.n_clusters})
-        transformer = None
+        table, transformer = as_table(support.x), None
         if self.preprocessing is not None:
             transformer = clone_seeded_from(self.generator(), self.preprocessing).fit(table)
             table = transformer.transform(table)
-        labels, assign = fit_clusterer(clusterer, table, self.generator())
+        labels, assign = fit_clusterer(self.estimator, table, self.generator(), self.n_clusters)
         inside = labels >= 0
         if self.noise == "nearest" and inside.any() and not inside.all():
             labels = labels[inside]

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from sklearn.base import BaseEstimator
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
@@ -28,10 +27,17 @@ from ..pseudo_labels import (
     combine,
     fit_structure,
     gather_rules,
-    partition,
     to_log_probabilities,
 )
-from ..scikit import FLOOR, as_table, clone_seeded_from, one_thread, size_parameter
+from ..scikit import (
+    FLOOR,
+    as_table,
+    clone_seeded_from,
+    fit_clusterer,
+    match_labels,
+    one_thread,
+    size_parameter,
+)
 from ..tasks.embeddings import embed
 from .base import Learner, Predictor
 
@@ -248,7 +254,7 @@ class UnsupervisedMetaLearner(Learner):
                 f"n_samples={len(rows)} should be >= n_clusters={number}: give more rows or lower "
                 "n_clusters."
             )
-        labels = torch.from_numpy(partition(table, clusterer, number, generator)[0])
+        labels = torch.from_numpy(fit_clusterer(clusterer, table, generator, number)[0])
         found = int(labels.max()) + 1
         if found == 0:
             raise ValueError(
@@ -300,10 +306,7 @@ def _obey(labels: Tensor, clusters: int, groups: Groups) -> Tensor:
 
 def _align(labels: Tensor, clusters: int, known: Tensor) -> Tensor:
     """Logits of a partition, its clusters numbered to agree best with the known labels."""
-    counts = torch.zeros(clusters, clusters)
-    both = (labels >= 0) & (known >= 0)
-    counts.index_put_((labels[both], known[both]), torch.ones(int(both.sum())), accumulate=True)
-    numbers = torch.from_numpy(linear_sum_assignment(counts.numpy(), maximize=True)[1])
+    numbers = torch.from_numpy(match_labels(labels.numpy(), known.numpy(), clusters))
     logits = torch.zeros(len(labels), clusters, dtype=torch.float64)
     labelled = (labels >= 0).nonzero()[:, 0]
     logits[labelled, numbers[labels[labelled]]] = 1

@@ -1,6 +1,6 @@
 """Pseudo-labels of one table: how many clusters, where they lie, rules, refinement."""
 
-from .number import Selection, choose_number, partition
+from .number import Selection, choose_number
 from .refinement import Keep, Opinions, Refinement, Refiner, combine, to_log_probabilities
 from .rules import (
     CannotLink,
@@ -37,6 +37,5 @@ __all__ = [
     "combine",
     "fit_structure",
     "gather_rules",
-    "partition",
     "to_log_probabilities",
 ]

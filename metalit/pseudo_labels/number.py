@@ -1,16 +1,15 @@
 """How many clusters there are: four criteria."""
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.mixture import GaussianMixture
 
-from ..scikit import draw_seed, fit_clusterer, one_thread, size_parameter
+from ..scikit import draw_seed, fit_clusterer, one_thread
 
 Selection = Literal["silhouette", "gap", "bic", "stability"]
 Table = NDArray[Any]
@@ -60,20 +59,10 @@ def choose_number(
     return best, {str(k): value for k, value in curve.items()}
 
 
-def partition(
-    table: Table, clusterer: BaseEstimator, clusters: int | None, generator: torch.Generator
-) -> tuple[NDArray[np.int64], Callable[[Table], NDArray[np.int64]]]:
-    """Cluster a table, with the number of clusters set where the clusterer takes one."""
-    name = size_parameter(clusterer)
-    if name is not None and clusters is not None:
-        clusterer = clone(clusterer).set_params(**{name: clusters})
-    return fit_clusterer(clusterer, table, generator)
-
-
 def _silhouette(
     table: Table, clusterer: BaseEstimator, clusters: int, generator: torch.Generator
 ) -> float:
-    labels = partition(table, clusterer, clusters, generator)[0]
+    labels = fit_clusterer(clusterer, table, generator, clusters)[0]
     return silhouette(table, labels)
 
 
@@ -107,7 +96,7 @@ def _stability(
         labels = np.full((2, len(table)), -1)
         for row in labels:
             sample = torch.randperm(len(table), generator=generator)[:size].numpy()
-            row[sample] = partition(table[sample], clusterer, clusters, generator)[0]
+            row[sample] = fit_clusterer(clusterer, table[sample], generator, clusters)[0]
         both = (labels >= 0).all(axis=0)
         agreements.append(adjusted_rand_score(*labels[:, both]))
     return float(np.mean(agreements))
@@ -124,8 +113,10 @@ def _gap(
     references = (low + uniform.numpy() * (high - low)) @ axes
     gaps, errors = [], []
     for k in numbers:
-        own = _log_dispersion(table, partition(table, clusterer, k, generator)[0])
-        others = [_log_dispersion(r, partition(r, clusterer, k, generator)[0]) for r in references]
+        own = _log_dispersion(table, fit_clusterer(clusterer, table, generator, k)[0])
+        others = [
+            _log_dispersion(r, fit_clusterer(clusterer, r, generator, k)[0]) for r in references
+        ]
         gaps.append(float(np.mean(others)) - own)
         errors.append(float(np.std(others)) * (1 + 1 / _REPEATS) ** 0.5)
     curve = {str(k): gap for k, gap in zip(numbers, gaps, strict=True)}

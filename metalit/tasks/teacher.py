@@ -3,10 +3,9 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from sklearn.base import BaseEstimator
 
-from ..scikit import fit_clusterer
+from ..scikit import fit_clusterer, match_labels
 
 
 def teach(
@@ -44,7 +43,4 @@ def agree(
         query_truth: True components of the query, shape `(Q,)`.
     """
     size = max(truth.max(), labels.max(), query_truth.max()) + 1
-    counts = np.zeros((size, size), dtype=np.int64)
-    np.add.at(counts, (truth[labels >= 0], labels[labels >= 0]), 1)
-    numbers = linear_sum_assignment(counts, maximize=True)[1]
-    return np.asarray(numbers[query_truth], dtype=np.int64)
+    return match_labels(truth, labels, size)[query_truth]

@@ -75,3 +75,14 @@ def test_each_fold_is_mixed_by_the_weights_of_the_others():
         logits = model.solve(outputs[:, ~out], y[~out], ones[~out], START)
         expected = torch.einsum("k,ksc->sc", logits.softmax(dim=0)[:, 0, 0], outputs[:, out])
         torch.testing.assert_close(mixed[out], expected)
+
+
+def test_a_prior_far_from_what_the_rows_say_does_not_hold_the_weights():
+    outputs = torch.tensor([[0.9, 0.1], [0.4, 0.6]]).double()[:, None].expand(2, 60, 2)
+    model = Mixture(True, "softmax", "cross_entropy", 0.3, "lbfgs", 0)
+    ones, y = torch.ones(60, 1).double(), torch.zeros(60).long()
+    wrong = torch.tensor([-5.0, 5.0]).double()[:, None, None]
+    logits = model.solve(outputs, y, ones, wrong)[:, 0, 0]
+    everywhere = model._replace(solver="differential_evolution").solve(outputs, y, ones, wrong)
+    torch.testing.assert_close(logits, everywhere[:, 0, 0], atol=0.02, rtol=0)
+    assert logits[0] > logits[1]

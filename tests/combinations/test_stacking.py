@@ -6,25 +6,18 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
-from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
-from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from metalit import Samples
-from metalit.combinations import Consensus, RankAverage, Solver, Stacking
-from metalit.combinations.mixture import Mixture
+from metalit.combinations import Solver, Stacking
 from metalit.learners import (
-    FineTuned,
     Prototypes,
     SklearnClassifier,
-    SklearnClusterer,
-    SklearnDetector,
     SklearnRegressor,
     SupervisedMetaLearner,
 )
@@ -352,54 +345,3 @@ def test_the_seed_decides_the_folds():
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-
-
-@pytest.mark.parametrize(
-    ("learners", "combination", "message"),
-    [
-        (
-            {"k": SklearnClusterer(KMeans())},
-            None,
-            "'k' .KMeans. gives clusters or a score .*Readout",
-        ),
-        ({"f": SklearnDetector(IsolationForest())}, Stacking(), "gives clusters or a score"),
-        ({"b": SklearnClassifier(GaussianNB())}, Consensus(), "is no clusterer but Consensus"),
-        ({"b": SklearnClusterer(KMeans())}, RankAverage(), "is no detector but RankAverage"),
-        ({"a.b": SklearnClassifier(GaussianNB())}, None, "cannot be called 'a.b': take another"),
-        ({"keys": SklearnClassifier(GaussianNB())}, None, "cannot be called 'keys'"),
-        ({"training": SklearnClassifier(GaussianNB())}, None, "cannot be called 'training'"),
-        ({"combination": SklearnClassifier(GaussianNB())}, None, "cannot be called 'combination'"),
-        ({}, None, "learners is empty"),
-    ],
-)
-def test_base_learners_that_do_not_suit_are_refused_in_one_line(learners, combination, message):
-    with pytest.raises(ValueError, match=message):
-        SupervisedMetaLearner(learners, combination)
-
-
-def test_a_prior_far_from_what_the_rows_say_does_not_hold_the_weights():
-    outputs = torch.tensor([[0.9, 0.1], [0.4, 0.6]]).double()[:, None].expand(2, 60, 2)
-    model = Mixture(True, "softmax", "cross_entropy", 0.3, "lbfgs", 0)
-    ones, y = torch.ones(60, 1).double(), torch.zeros(60).long()
-    wrong = torch.tensor([-5.0, 5.0]).double()[:, None, None]
-    logits = model.solve(outputs, y, ones, wrong)[:, 0, 0]
-    everywhere = model._replace(solver="differential_evolution").solve(outputs, y, ones, wrong)
-    torch.testing.assert_close(logits, everywhere[:, 0, 0], atol=0.02, rtol=0)
-    assert logits[0] > logits[1]
-
-
-def test_one_shot_tasks_and_a_weight_a_class_go_together():
-    x = torch.randn(3, 2, generator=torch.Generator().manual_seed(0)).double()
-    network = FineTuned(nn.Linear(2, 5).double(), nn.CrossEntropyLoss(), epochs=1)
-    learners = {"wide": network, "bayes": SklearnClassifier(KNeighborsClassifier(1))}
-    learner = SupervisedMetaLearner(learners, Stacking(weights="matrix")).eval()
-    assert learner(Samples(x, torch.arange(3)), x).shape == (3, 5)
-
-
-def test_whole_numbers_as_inputs_can_have_a_side_table():
-    x = torch.randint(9, (30, 3), generator=torch.Generator().manual_seed(0))
-    support = Samples(x, x[:, 0] % 2)
-    learner = SupervisedMetaLearner(
-        {"tree": SklearnClassifier(DecisionTreeClassifier())}, Stacking(side_columns=[1])
-    ).eval()
-    assert learner(support, x).shape == (30, 2)

@@ -1,29 +1,46 @@
-"""What learners that train a network on the support set have in common."""
+"""Checks of a support set that several learners share."""
 
 from copy import deepcopy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..episodes import Samples
+
+
+def check_labelled(name: str, support: Samples) -> None:
+    """Refuse a support set of classes without a label."""
+    if not bool((support.y >= 0).any()):
+        raise ValueError(
+            f"{name} needs labels but the support set has none (all are -1): label it, or take a "
+            "clusterer or detector."
+        )
+
+
+@torch.no_grad()
+def check_outputs(network: nn.Module, x: Tensor, width: str = "K") -> Tensor:
+    """Refuse inputs that do not fit a network; return its outputs, of shape `(N, width)`."""
+    name = type(network).__name__
+    try:
+        outputs: Tensor = network(x)
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{name} cannot take samples of shape {tuple(x.shape[1:])} "
+            f"({str(error).splitlines()[0]}): give it data of the shape that it was made for."
+        ) from error
+    if outputs.ndim != 2 or len(outputs) != len(x):
+        raise ValueError(
+            f"{name} returns shape {tuple(outputs.shape)} for {len(x)} samples but "
+            f"({len(x)}, {width}) is needed: flatten its output."
+        )
+    return outputs
 
 
 @torch.no_grad()
 def check_network(network: nn.Module, inner_loss: nn.Module, support: Samples) -> None:
     """Refuse a support set whose labels do not fit the outputs of a network or its loss."""
     name, loss = type(network).__name__, type(inner_loss).__name__
-    try:
-        outputs = network(support.x)
-    except (IndexError, RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"{name} cannot take samples of shape {tuple(support.x.shape[1:])} "
-            f"({str(error).splitlines()[0]}): give it data of the shape that it was made for."
-        ) from error
-    if outputs.ndim != 2 or len(outputs) != len(support.x):
-        raise ValueError(
-            f"{name} returns shape {tuple(outputs.shape)} for {len(support.x)} samples but "
-            f"({len(support.x)}, K) is needed: flatten its output."
-        )
+    outputs = check_outputs(network, support.x)
     if support.y.is_floating_point() and outputs.shape != support.y.shape:
         raise ValueError(
             f"{name} returns {outputs.shape[1]} outputs but the targets of the episode "
