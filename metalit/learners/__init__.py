@@ -1,8 +1,10 @@
 """Learners: functions from a support set and query inputs to query outputs."""
 
+from .amortized_clusterer import AmortizedClusterer
 from .base import Learner
 from .fine_tuned import FineTuned
 from .maml import MAML
+from .pairwise_similarity import PairwiseSimilarity
 from .prototypes import Prototypes
 from .readout import Readout
 from .sklearn import SklearnClassifier, SklearnClusterer, SklearnDetector, SklearnRegressor
@@ -11,8 +13,10 @@ from .unsupervised import UnsupervisedMetaLearner
 
 __all__ = [
     "MAML",
+    "AmortizedClusterer",
     "FineTuned",
     "Learner",
+    "PairwiseSimilarity",
     "Prototypes",
     "Readout",
     "SklearnClassifier",

@@ -2,6 +2,7 @@
 
 from .conv4 import Conv4
 from .mlp import MLP
+from .pair_network import PairNetwork
 from .pretrained import PretrainedEncoder
 
-__all__ = ["MLP", "Conv4", "PretrainedEncoder"]
+__all__ = ["MLP", "Conv4", "PairNetwork", "PretrainedEncoder"]
