@@ -1,7 +1,9 @@
 """Networks: an encoder and a head each, ready for functional gradients."""
 
+from .centroids import Centroids
 from .conv4 import Conv4
 from .mlp import MLP
+from .one_class import Hypersphere, ReconstructionError
 from .pretrained import PretrainedEncoder
 
-__all__ = ["MLP", "Conv4", "PretrainedEncoder"]
+__all__ = ["MLP", "Centroids", "Conv4", "Hypersphere", "PretrainedEncoder", "ReconstructionError"]
