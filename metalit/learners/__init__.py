@@ -5,8 +5,10 @@ from .base import Learner
 from .fine_tuned import FineTuned
 from .maml import MAML
 from .pairwise_similarity import PairwiseSimilarity
+from .pretexts import ArtificialOutliers, Pretext, ShuffledColumns, TwoViews
 from .prototypes import Prototypes
 from .readout import Readout
+from .self_supervised import SelfSupervised
 from .sklearn import SklearnClassifier, SklearnClusterer, SklearnDetector, SklearnRegressor
 from .supervised import SupervisedMetaLearner
 from .unsupervised import UnsupervisedMetaLearner
@@ -14,15 +16,20 @@ from .unsupervised import UnsupervisedMetaLearner
 __all__ = [
     "MAML",
     "AmortizedClusterer",
+    "ArtificialOutliers",
     "FineTuned",
     "Learner",
     "PairwiseSimilarity",
+    "Pretext",
     "Prototypes",
     "Readout",
+    "SelfSupervised",
+    "ShuffledColumns",
     "SklearnClassifier",
     "SklearnClusterer",
     "SklearnDetector",
     "SklearnRegressor",
     "SupervisedMetaLearner",
+    "TwoViews",
     "UnsupervisedMetaLearner",
 ]
