@@ -23,8 +23,10 @@ from metalit.hyperparameters import build_arguments, describe
 from metalit.inner_loops import GradientDescent, InnerLoop
 from metalit.learners import (
     MAML,
+    AmortizedClusterer,
     FineTuned,
     Learner,
+    PairwiseSimilarity,
     Prototypes,
     Readout,
     SelfSupervised,
@@ -66,7 +68,9 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
         SklearnClassifier(GaussianNB()), n_clusters=3
     ),
 }
-OTHER_LEARNERS = {  # with one output, or targets: tests/learners has their tests
+OTHER_LEARNERS = {  # one output, targets, or pairs: tests/learners has their tests
+    "AmortizedClusterer": AmortizedClusterer,
+    "PairwiseSimilarity": PairwiseSimilarity,
     "SklearnDetector": SklearnDetector,
     "SklearnRegressor": SklearnRegressor,
 }
@@ -96,6 +100,7 @@ METRICS: dict[str, Callable[[], metrics.EpisodeMetric]] = {
     "MatchedAccuracy": metrics.MatchedAccuracy,
     "MeanSquaredError": metrics.MeanSquaredError,
     "NormalizedMutualInfo": metrics.NormalizedMutualInfo,
+    "PairAUROC": metrics.PairAUROC,
 }
 LOSSES: dict[str, Callable[[], nn.Module]] = {
     "BinaryCrossEntropy": losses.BinaryCrossEntropy,
@@ -110,6 +115,7 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
     "MutualInformation": lambda: losses.MutualInformation(marginal=4.0, consistency=0.5),
     "OutlierExposure": lambda: losses.OutlierExposure(weight=0.5),
     "PairwiseCrossEntropy": lambda: losses.PairwiseCrossEntropy(balanced=True),
+    "SimilarityCrossEntropy": losses.SimilarityCrossEntropy,
     "SoftAdjustedRand": losses.SoftAdjustedRand,
     "SoftKMeans": lambda: losses.SoftKMeans(temperature=0.5),
 }
