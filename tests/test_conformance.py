@@ -359,9 +359,8 @@ def test_an_augmentation_built_again_does_the_same(name: str) -> None:
 def test_a_metric_gives_one_float_an_episode_and_has_a_name(name: str) -> None:
     metric = METRICS[name]()
     generator = torch.Generator().manual_seed(0)
-    outputs = torch.randn(
-        4, 6, 1 if name in ("AUROC", "MeanSquaredError") else 3, generator=generator
-    )
+    width = {"AUROC": 1, "MeanSquaredError": 1, "PairAUROC": 6}.get(name, 3)
+    outputs = torch.randn(4, 6, width, generator=generator)
     y = torch.arange(6).remainder(2).expand(4, 6)
     values = metric(outputs, outputs + 1 if name == "MeanSquaredError" else y)
     assert values.shape == (4,)
