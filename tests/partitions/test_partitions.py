@@ -40,7 +40,7 @@ def test_partitions_of_one_cluster_or_of_single_rows_are_worth_nothing() -> None
 
 @pytest.fixture(scope="module")
 def blobs():
-    x, y = make_blobs(200, centers=[[0, 0], [6, 0], [0, 6], [6, 6]], random_state=0)
+    x, y = make_blobs(200, centers=[[0, 0], [9, 0], [0, 9], [9, 9]], random_state=0)
     return neighbour_graph(x.astype(np.float64)), y
 
 
