@@ -6,7 +6,7 @@ Takes about 2 minutes of one core for each objective, 25 for all. Each is a run 
 configs with the inner loss, and what goes with it, changed behind it; the episodes are the same for
 all objectives of a group. Prints a table and writes `benchmarks/results/objectives.json`: the score
 after 0, 1, 5 and 10 inner steps from meta-trained and from random weights, with 95 % confidence
-intervals over 600 test episodes, the command, commit and seed of each. Rows of objectives that are
+intervals over the test episodes, the command, commit and seed of each. Rows of objectives that are
 not named are kept.
 """
 
