@@ -65,7 +65,8 @@ AUTOENCODER = {
 RUNS: dict[str, tuple[str, list[str]]] = {
     "mutual information (RIM)": (BLOBS, []),
     "with two views (IMSAT)": (BLOBS, [f"{LEARNER}={json.dumps(SELF_SUPERVISED)}"]),
-    "DEC": (BLOBS, [f"{INNER}=DEC"]),
+    # at lr=0.1 outer gradients reach hundreds, and the clusters merge for good
+    "DEC": (BLOBS, [f"{INNER}=DEC", f"{LEARNER}.init_args.inner_loop.init_args.lr=0.03"]),
     "soft k-means": (BLOBS, [f"{INNER}=SoftKMeans", f"{INNER}.init_args.balance=3.0"]),
     "deep k-means": (
         BLOBS,
