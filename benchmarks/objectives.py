@@ -67,6 +67,7 @@ RUNS: dict[str, tuple[str, list[str]]] = {
     "with two views (IMSAT)": (BLOBS, [f"{LEARNER}={json.dumps(SELF_SUPERVISED)}"]),
     # at lr=0.1 outer gradients reach hundreds, and the clusters merge for good
     "DEC": (BLOBS, [f"{INNER}=DEC", f"{LEARNER}.init_args.inner_loop.init_args.lr=0.03"]),
+    "DEC, inner steps of 0.1": (BLOBS, [f"{INNER}=DEC"]),
     "soft k-means": (BLOBS, [f"{INNER}=SoftKMeans", f"{INNER}.init_args.balance=3.0"]),
     "deep k-means": (
         BLOBS,
