@@ -23,6 +23,10 @@ BLOBS, OUTLIERS, SVDD = (
 LEARNER = "--model.init_args.learner"
 INNER = f"{LEARNER}.init_args.inner_loss"
 WRAPPED = f"{LEARNER}.init_args.learner.init_args.inner_loss"
+ENCODER = {"class_path": "MLP", "init_args": {"in_features": 10, "hidden": 32, "out_features": 8}}
+CENTROIDS = {"encoder": ENCODER, "features": 8, "clusters": 3}
+GAUSSIAN = {"class_path": "Centroids", "init_args": {**CENTROIDS, "freedom": None}}
+IMSAT = {"class_path": "MutualInformation", "init_args": {"marginal": 4.0, "consistency": 1.0}}
 SELF_SUPERVISED = {
     "class_path": "SelfSupervised",
     "init_args": {
@@ -30,25 +34,12 @@ SELF_SUPERVISED = {
         "learner": {
             "class_path": "MAML",
             "init_args": {
-                "network": {
-                    "class_path": "Centroids",
-                    "init_args": {
-                        "encoder": {
-                            "class_path": "MLP",
-                            "init_args": {"in_features": 10, "hidden": 32, "out_features": 8},
-                        },
-                        "features": 8,
-                        "clusters": 3,
-                    },
-                },
+                "network": {"class_path": "Centroids", "init_args": CENTROIDS},
                 "inner_loop": {
                     "class_path": "GradientDescent",
                     "init_args": {"lr": 0.1, "steps": 5},
                 },
-                "inner_loss": {
-                    "class_path": "MutualInformation",
-                    "init_args": {"marginal": 4.0, "consistency": 1.0},
-                },
+                "inner_loss": IMSAT,
             },
         },
     },
@@ -71,7 +62,7 @@ RUNS: dict[str, tuple[str, list[str]]] = {
     "soft k-means": (BLOBS, [f"{INNER}=SoftKMeans", f"{INNER}.init_args.balance=3.0"]),
     "deep k-means": (
         BLOBS,
-        [f"{INNER}=DeepKMeans", f"{LEARNER}.init_args.network.init_args.freedom=null"],
+        [f"{INNER}=DeepKMeans", f"{LEARNER}.init_args.network={json.dumps(GAUSSIAN)}"],
     ),
     "outlier exposure": (OUTLIERS, []),
     "outlier exposure, shuffled columns": (
