@@ -25,7 +25,6 @@ INNER = f"{LEARNER}.init_args.inner_loss"
 WRAPPED = f"{LEARNER}.init_args.learner.init_args.inner_loss"
 ENCODER = {"class_path": "MLP", "init_args": {"in_features": 10, "hidden": 32, "out_features": 8}}
 CENTROIDS = {"encoder": ENCODER, "features": 8, "clusters": 3}
-GAUSSIAN = {"class_path": "Centroids", "init_args": {**CENTROIDS, "freedom": None}}
 IMSAT = {"class_path": "MutualInformation", "init_args": {"marginal": 4.0, "consistency": 1.0}}
 SELF_SUPERVISED = {
     "class_path": "SelfSupervised",
@@ -62,7 +61,7 @@ RUNS: dict[str, tuple[str, list[str]]] = {
     "soft k-means": (BLOBS, [f"{INNER}=SoftKMeans", f"{INNER}.init_args.balance=3.0"]),
     "deep k-means": (
         BLOBS,
-        [f"{INNER}=DeepKMeans", f"{LEARNER}.init_args.network={json.dumps(GAUSSIAN)}"],
+        [f"{INNER}=DeepKMeans", f"{LEARNER}.init_args.network.init_args.freedom=.inf"],
     ),
     "outlier exposure": (OUTLIERS, []),
     "outlier exposure, shuffled columns": (
