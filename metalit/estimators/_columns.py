@@ -21,6 +21,7 @@ COMPLEX = (  # begins as scikit-learn's own message, which has the whole table i
     "Complex data not supported: {} has complex numbers, give their real and imaginary parts as "
     "columns of their own."
 )
+MISSING = {"", "<na>", "n/a", "na", "nan", "none", "null"}  # most of what pandas.read_csv takes
 FEW = 50  # levels that are never too many for a category, if one of them repeats
 
 
@@ -84,10 +85,11 @@ def kind_of(column: pd.Series) -> str:
 
 
 def is_missing(column: pd.Series) -> NDArray[np.bool_]:
-    """Where a cell is None, NaN, NaT, pandas' NA or blank text, shape `(N,)`."""
+    """Where a cell is None, NaN, NaT, pandas' NA, or blank or says so, shape `(N,)`."""
     missing = np.array(column.isna(), dtype=bool)  # a copy, which can be written to
     if column.dtype.kind == "O":
-        missing |= np.array([isinstance(v, str) and not v.strip() for v in column], dtype=bool)
+        said = [isinstance(v, str) and v.strip().lower() in MISSING for v in column]
+        missing |= np.array(said, dtype=bool)
     return missing
 
 

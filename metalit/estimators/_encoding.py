@@ -28,7 +28,7 @@ class TableEncoder:
       dates and durations are numbers too. A missing value is the mean.
     - Other text and pandas categories are one-hot encoded (`OneHotEncoder`), and the block of
       columns is divided by the root of its total variance. A column of two levels thereby gives
-      the distances that it would give as a column of 0 and 1. Missing or blank is a level of its
+      the distances that it would give as a column of 0 and 1. Missing, or blank, is a level of its
       own; all levels but the `max_categories - 1` most frequent are one, which levels that `fit`
       has not seen join.
     - Text in which nearly every row has a level of its own (names, keys, free text) sets all rows
@@ -127,7 +127,7 @@ class TableEncoder:
             block = np.hstack([self._encode_numbers(part, rows.start), self._encode_levels(part)])
             if self.n_columns_ < block.shape[1]:
                 block = block @ self._sketch
-            np.clip(block, -FARTHEST, FARTHEST, out=encoded[rows])
+            encoded[rows] = block
         return encoded
 
     def _warn_of_identifiers(self, frame: pd.DataFrame) -> None:
@@ -210,9 +210,10 @@ class TableEncoder:
     def _encode_numbers(self, part: pd.DataFrame, start: int) -> Table:
         part = part if len(self._others) == part.shape[1] else part.iloc[:, self._others]
         numbers = self._numbers(part, self.kinds_[self._others], start)
-        numbers -= self._centres
-        numbers /= self._scales
-        return np.nan_to_num(numbers, copy=False, nan=0.0)
+        with np.errstate(over="ignore"):  # far is far
+            numbers = (numbers - self._centres) / self._scales
+        filled = np.nan_to_num(numbers, copy=False, nan=0.0)  # the mean
+        return np.asarray(np.clip(filled, -FARTHEST, FARTHEST, out=filled))
 
     def _numbers(self, part: pd.DataFrame, kinds: NDArray[Any], start: int = 0) -> Table:
         """Cells of numeric columns, NaN where missing; `start` is the number of the first row."""

@@ -15,6 +15,9 @@ class DEC(nn.Module):
     with centres that are parameters. Any other logits may be used as well. As in the paper p is a
     constant: no gradient, and no outer gradient either, flows through it.
 
+    Take small inner steps: with large ones meta-training may end with all rows in one cluster, as
+    `benchmarks/objectives.py` shows.
+
     Differs from the paper: p is computed anew in every step, from the rows at hand, and no
     autoencoder is trained first; where the weights start is what the outer loop learns.
 

@@ -13,7 +13,7 @@ class DeepKMeans(nn.Module):
     is taken, so that step sizes and temperatures are alike in all tasks. As the temperature falls
     the loss becomes the inertia of k-means.
 
-    The outputs must be those of `Centroids(freedom=None)`, -d²/2; both the embedding and the
+    The outputs must be those of `Centroids(freedom=math.inf)`, -d²/2; both the embedding and the
     centres are parameters, as in the paper. Take `SoftKMeans` for a network without centres.
 
     Differs from the paper: there is no autoencoder, whose reconstruction keeps the embedding from

@@ -1,5 +1,7 @@
 """A head whose outputs are distances to centres."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +24,8 @@ class Centroids(nn.Module):
         encoder: Maps x of shape `(N, *features)` to embeddings of shape `(N, features)`.
         features: Columns of the embedding.
         clusters: Number of centres, K.
-        freedom: Degrees of freedom of the kernel, the paper's alpha; None for the Gaussian.
+        freedom: Degrees of freedom of the kernel, the paper's alpha; infinite for the
+            Gaussian (`.inf` in YAML).
 
     Raises:
         ValueError: If a number is too small.
@@ -36,13 +39,13 @@ class Centroids(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, features: int, clusters: int, freedom: float | None = 1.0
+        self, encoder: nn.Module, features: int, clusters: int, freedom: float = 1.0
     ) -> None:
         super().__init__()
-        if features < 1 or clusters < 2 or (freedom is not None and not freedom > 0):
+        if features < 1 or clusters < 2 or not freedom > 0:
             raise ValueError(
                 f"got features={features}, clusters={clusters} and freedom={freedom} but at least "
-                "1, at least 2 and a positive number or None are needed: correct them."
+                "1, at least 2 and a positive number are needed: correct them."
             )
         self.encoder = encoder
         self.features = features
@@ -62,7 +65,7 @@ class Centroids(nn.Module):
         embedded = self.encoder(x).flatten(1)
         # differences, since expanding the square loses digits where distances are small
         squared = (embedded[:, None] - self.centres).square().sum(dim=-1)  # [N, K]
-        if self.freedom is None:
+        if math.isinf(self.freedom):
             logits: Tensor = -squared / 2
         else:
             logits = -(self.freedom + 1) / 2 * torch.log1p(squared / self.freedom)

@@ -144,6 +144,8 @@ def test_kinds_are_those_of_the_cells():
 def test_a_list_of_lists_with_text_is_read():
     rows = [[1, "a"], [2.5, "b"], [None, "a"], [4, None]]
     assert encode(rows).shape == (4, 4)
+    rows[2][0] = float("nan")  # by which NumPy makes text of all: "nan"
+    np.testing.assert_array_equal(encode([[*row[:1], "a"] for row in rows])[2], [0, 0])
     assert encode([[1, "a"], [2, "b"], [3, "a"]]).shape == (3, 3)  # NumPy makes text of it
 
 
@@ -184,21 +186,26 @@ def test_a_new_level_is_nearer_to_the_mean_than_any_known_one():
 
 
 def test_constant_empty_and_extreme_columns_stay_finite():
-    x = np.random.default_rng(0).normal(size=(30, 5))
+    x = np.random.default_rng(0).normal(size=(30, 6))
     x[:, 0], x[:, 1] = 7, np.nan
     x[:, 2] *= 1e300
     x[:, 3] *= 1e-300
     x[0, 4] = 1e308
+    x[:, 5] *= 1e-155
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         encoder = TableEncoder().fit(pd.DataFrame(x))
         encoded = encoder.transform(pd.DataFrame(x))
-        far = encoder.transform(pd.DataFrame([[8, 3, 1e308, 1e308, -1e308]]))
+        far = encoder.transform(pd.DataFrame([[8, 3, 1e308, 1e308, -1e308, 1e308]]))
     assert np.isfinite(encoded).all()
     assert np.isfinite(far).all()
     assert (encoded[:, :2] == 0).all()
     assert far[0, 0] == 1  # departs from a constant by the difference
-    assert np.abs(far).max() <= 1e6
+    assert np.abs(far).max() == 1e6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        few = TableEncoder(max_columns=2).fit(pd.DataFrame(x))
+        assert np.isfinite(few.transform(pd.DataFrame([[8, 3, 1e308, 1e308, -1e308, 1e308]]))).all()
 
 
 @pytest.mark.parametrize("column", [0, "a"])
@@ -281,8 +288,10 @@ def test_text_of_its_own_in_nearly_every_row_is_left_out_with_a_warning(texts, l
 
 def test_many_columns_are_projected_and_keep_their_distances():
     draw = np.random.default_rng(0)
-    frame = pd.DataFrame(draw.normal(size=(30, 3000)) @ np.diag(draw.exponential(9, 3000)) + 5)
-    frame[7] = 1.0  # constant
+    common = draw.normal(size=(30, 1))  # without random signs it would add up
+    x = (draw.normal(size=(30, 3000)) + common) * draw.exponential(9, 3000) + 5
+    x[:, ::2] = 1.0  # constant columns have no variance to share
+    frame = pd.DataFrame(x)
     plain = TableEncoder(max_columns=3000).fit(frame)
     fewer = TableEncoder(max_columns=500).fit(frame)
     ratio = pdist(fewer.transform(frame)) / pdist(plain.transform(frame))

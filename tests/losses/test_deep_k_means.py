@@ -1,5 +1,7 @@
 """Deep k-means against the inertia of scikit-learn's."""
 
+import math
+
 import pytest
 import torch
 from sklearn.cluster import KMeans
@@ -15,7 +17,7 @@ def rows(seed=0, n=40, d=3):
 
 
 def at(centres):
-    network = Centroids(nn.Identity(), centres.shape[1], len(centres), freedom=None).double()
+    network = Centroids(nn.Identity(), centres.shape[1], len(centres), freedom=math.inf).double()
     network.centres.data = centres
     return network
 

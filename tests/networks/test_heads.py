@@ -1,5 +1,7 @@
 """Networks whose outputs are distances."""
 
+import math
+
 import pytest
 import scipy.stats
 import torch
@@ -10,7 +12,7 @@ from metalit.networks import MLP, Centroids, Hypersphere, ReconstructionError
 
 NETWORKS = {
     "student": lambda: Centroids(MLP(4, 8, 3), features=3, clusters=5),
-    "gauss": lambda: Centroids(MLP(4, 8, 3), features=3, clusters=5, freedom=None),
+    "gauss": lambda: Centroids(MLP(4, 8, 3), features=3, clusters=5, freedom=math.inf),
     "sphere": lambda: Hypersphere(MLP(4, 8, 3), features=3),
     "autoencoder": lambda: ReconstructionError(MLP(4, [8, 2, 8], 4)),
 }
@@ -29,8 +31,8 @@ def test_logits_of_centroids_are_those_of_student_s_t(freedom):
     torch.testing.assert_close(network(x).detach(), torch.from_numpy(expected))
 
 
-def test_without_freedom_they_are_those_of_a_gaussian_which_many_degrees_come_near():
-    network = Centroids(nn.Identity(), features=4, clusters=3, freedom=None).double()
+def test_with_endless_freedom_they_are_those_of_a_gaussian_which_many_degrees_come_near():
+    network = Centroids(nn.Identity(), features=4, clusters=3, freedom=math.inf).double()
     squared = torch.cdist(rows(), network.centres).square()
     torch.testing.assert_close(network(rows()), -squared / 2)
     near = Centroids(nn.Identity(), features=4, clusters=3, freedom=1e7).double()
