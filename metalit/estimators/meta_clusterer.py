@@ -6,7 +6,12 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    ClusterMixin,
+    TransformerMixin,
+)
 from sklearn.metrics import pairwise_distances
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
@@ -21,7 +26,9 @@ from ._weights import load_learner
 _CHUNK = 20_000  # rows that are assigned at once
 
 
-class MetaClusterer(TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
+class MetaClusterer(  # type: ignore[misc]
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
+):
     """Clusters a table by what was learned from thousands of other tables.
 
     A graph network sees the table's nearest neighbours and what seven classical algorithms make of
@@ -131,6 +138,10 @@ class MetaClusterer(TransformerMixin, ClusterMixin, BaseEstimator):  # type: ign
         Distances are those of the encoded table, in which every column has variance 1.
         """
         return np.asarray(pairwise_distances(self._encode(X), self.centres_))
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_clusters_
 
     def _encode(self, X: Any) -> Table:  # noqa: N803
         check_is_fitted(self)
