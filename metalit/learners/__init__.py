@@ -1,5 +1,6 @@
 """Learners: functions from a support set and query inputs to query outputs."""
 
+from .amortized_detector import AmortizedDetector
 from .base import Learner
 from .fine_tuned import FineTuned
 from .maml import MAML
@@ -11,6 +12,7 @@ from .unsupervised import UnsupervisedMetaLearner
 
 __all__ = [
     "MAML",
+    "AmortizedDetector",
     "FineTuned",
     "Learner",
     "Prototypes",

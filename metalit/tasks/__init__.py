@@ -1,5 +1,6 @@
 """Distributions over tasks."""
 
+from .anomalies import AnomalyTasks
 from .augmentations import AugmentationTasks
 from .base import TaskDistribution
 from .blobs import BlobTasks
@@ -9,6 +10,7 @@ from .outliers import OutlierTasks
 from .sinusoids import SinusoidTasks
 
 __all__ = [
+    "AnomalyTasks",
     "AugmentationTasks",
     "BlobTasks",
     "ClusterTasks",
