@@ -27,11 +27,13 @@ from metalit.learners import (
     Learner,
     Prototypes,
     Readout,
+    SelfSupervised,
     SklearnClassifier,
     SklearnClusterer,
     SklearnDetector,
     SklearnRegressor,
     SupervisedMetaLearner,
+    TwoViews,
     UnsupervisedMetaLearner,
 )
 from metalit.networks import MLP
@@ -47,6 +49,10 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
     ),
     "Prototypes": lambda: Prototypes(MLP(4, 8, 5)),
     "Readout": lambda: Readout(SklearnClusterer(KMeans(), n_clusters=3)),
+    "SelfSupervised": lambda: SelfSupervised(
+        MAML(MLP(4, 8, 3), GradientDescent(0.1), losses.MutualInformation(consistency=1.0)),
+        TwoViews(noise=0.1),
+    ),
     "SklearnClassifier": lambda: SklearnClassifier(GaussianNB()),
     "SklearnClusterer": lambda: SklearnClusterer(KMeans(), n_clusters=3),
     "SupervisedMetaLearner": lambda: SupervisedMetaLearner(
@@ -64,7 +70,11 @@ OTHER_LEARNERS = {  # with one output, or targets: tests/learners has their test
     "SklearnDetector": SklearnDetector,
     "SklearnRegressor": SklearnRegressor,
 }
-BLIND = {"SklearnClusterer", "UnsupervisedMetaLearner"}  # never look at the support labels
+BLIND = {
+    "SelfSupervised",
+    "SklearnClusterer",
+    "UnsupervisedMetaLearner",
+}  # never look at the support labels
 INNER_LOOPS: dict[str, Callable[[int], InnerLoop]] = {  # from a number of steps
     "GradientDescent": lambda steps: GradientDescent(lr=0.1, steps=steps),
 }
@@ -90,9 +100,16 @@ METRICS: dict[str, Callable[[], metrics.EpisodeMetric]] = {
 LOSSES: dict[str, Callable[[], nn.Module]] = {
     "BinaryCrossEntropy": losses.BinaryCrossEntropy,
     "OneClassCrossEntropy": losses.OneClassCrossEntropy,
+    "DEC": losses.DEC,
+    "DeepKMeans": lambda: losses.DeepKMeans(temperature=0.5),
+    "DeepSVDD": lambda: losses.DeepSVDD(nu=0.1),
+    "DensityRatio": lambda: losses.DensityRatio(power=0.5),
     "CrossEntropyLoss": lambda: nn.CrossEntropyLoss(label_smoothing=0.1, ignore_index=-1),
     "MSELoss": nn.MSELoss,
     "MatchedCrossEntropy": losses.MatchedCrossEntropy,
+    "MutualInformation": lambda: losses.MutualInformation(marginal=4.0, consistency=0.5),
+    "OutlierExposure": lambda: losses.OutlierExposure(weight=0.5),
+    "PairwiseCrossEntropy": lambda: losses.PairwiseCrossEntropy(balanced=True),
     "SoftAdjustedRand": losses.SoftAdjustedRand,
     "SoftKMeans": lambda: losses.SoftKMeans(temperature=0.5),
 }

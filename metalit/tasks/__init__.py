@@ -6,16 +6,23 @@ from .base import TaskDistribution
 from .blobs import BlobTasks
 from .clusters import ClusterTasks
 from .labels import LabelTasks
+from .mixed import Curriculum, MixedTasks
 from .outliers import OutlierTasks
 from .sinusoids import SinusoidTasks
+from .table_cuts import TableCuts
+from .tables import TableTasks
 
 __all__ = [
     "AnomalyTasks",
     "AugmentationTasks",
     "BlobTasks",
     "ClusterTasks",
+    "Curriculum",
     "LabelTasks",
+    "MixedTasks",
     "OutlierTasks",
     "SinusoidTasks",
+    "TableCuts",
+    "TableTasks",
     "TaskDistribution",
 ]
