@@ -29,27 +29,27 @@ class Calibration:
         calibrated = self._calibrate(scores)
         self._sorted = calibrated.sort(dim=0).values.T.contiguous()
         self.descriptors = self._describe(calibrated.clamp(LOWEST, HIGHEST))
-        """Of the distribution of each score over the context, shape `(K, 13)`, float32; the
-        last three are of a query, see `observe`, and 0 without one."""
+        """Of the distribution of each score over the context, shape `(K, 13)`; the last
+        three are of a query, see `observe`, and 0 without one."""
 
     def __call__(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Calibrate scores `(Q, K)`.
 
         Returns:
             Calibrated scores, clipped, and the share of the context with a lower one, 0 to 1,
-            both `(Q, K)`, float32.
+            both `(Q, K)`.
         """
         calibrated = self._calibrate(scores)
         columns = calibrated.T.contiguous()
         below = torch.searchsorted(self._sorted, columns)
         up_to = torch.searchsorted(self._sorted, columns, right=True)
         ranks = (below + up_to).T / (2 * self._sorted.shape[1])
-        return calibrated.clamp(LOWEST, HIGHEST).float(), ranks.float()
+        return calibrated.clamp(LOWEST, HIGHEST), ranks.to(calibrated.dtype)
 
     def observe(self, scores: Tensor) -> None:
         """Describe how the scores of a whole query, `(M, K)`, lie among those of the context."""
         calibrated, ranks = self(scores)
-        above = (ranks > 0.95).float().mean(0)
+        above = (ranks > 0.95).to(calibrated.dtype).mean(0)
         half, most = calibrated.quantile(calibrated.new_tensor([0.5, 0.9]), dim=0) / 2
         self.descriptors = torch.cat(
             [self.descriptors[:, :-3], torch.stack([half, most, 2 * above], dim=1)], dim=1
@@ -78,14 +78,14 @@ class Calibration:
             dim=1,
         )
         absent = described.new_zeros(len(described), 3)
-        return torch.cat([described.clamp(-LIMIT, LIMIT), absent], dim=1).float()
+        return torch.cat([described.clamp(-LIMIT, LIMIT), absent], dim=1)
 
 
 N_TASK_DESCRIPTORS = len(CENTRES)
 
 
 def describe_task(descriptors: Tensor, same: bool, together: bool) -> Tensor:
-    """Descriptors of a task, `(8,)`, float32: of its context, `(6,)`, and what is asked.
+    """Descriptors of a task, `(8,)`: of its context, `(6,)`, and what is asked.
 
     Args:
         descriptors: See `AnomalyScores`.
@@ -96,4 +96,4 @@ def describe_task(descriptors: Tensor, same: bool, together: bool) -> Tensor:
     asked = descriptors.new_tensor([1.0 if yes else -1.0 for yes in (same, together)])
     raw = torch.cat([asked, descriptors])
     scaled = (raw - raw.new_tensor(CENTRES)) / raw.new_tensor(WIDTHS)
-    return scaled.clamp(-LIMIT, LIMIT).float()
+    return scaled.clamp(-LIMIT, LIMIT)

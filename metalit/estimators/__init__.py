@@ -1,11 +1,13 @@
 """Estimators in scikit-learn's way: fit on one table, predict on another."""
 
+from .meta_detector import MetaDetector
 from .pseudo_label import PseudoLabelClusterer
 from .super_clusterer import SuperLearnerClusterer
 from .super_detector import SuperLearnerDetector
 from .super_learner import SuperLearnerClassifier, SuperLearnerRegressor
 
 __all__ = [
+    "MetaDetector",
     "PseudoLabelClusterer",
     "SuperLearnerClassifier",
     "SuperLearnerClusterer",

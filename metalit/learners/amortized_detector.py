@@ -77,7 +77,7 @@ class AmortizedDetector(Learner):
         """Score query rows `(Q, D)` as `(Q, 1)`, against a context of rows `(S, D)`."""
         learned = self.learn(support)
         if query.shape == support.x.shape and torch.equal(query, support.x):
-            return learned.judge_itself(query)
+            return learned.judge_itself(query)[0][:, None]
         return learned(query)
 
     def learn(self, support: Samples) -> "LearnedDetector":
@@ -126,10 +126,18 @@ class LearnedDetector:
             return self._judge_together(query)
         return self._judge(query, same=False)
 
-    def judge_itself(self, x: Tensor) -> Tensor:
-        """Score the rows that were learned from, `(S, D)`, as `(S, 1)`, each without itself."""
+    def judge_itself(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Score the rows that were learned from, `(S, D)`, each without itself.
+
+        Returns:
+            Scores of all rows, as part of the table that judges itself, `(S,)`; and scores of the
+            rows of the context as if they were new, `(at most max_context,)`, which say what is
+            usual there.
+        """
         own = self._weigh(self.calibration, self.scores.scores, same=True).to(x.dtype)[:, None]
-        return _complete(x, self.places, own, lambda rest: self._judge(rest, same=True))
+        as_new = self._weigh(self.calibration, self.scores.scores).to(x.dtype)
+        judged = _complete(x, self.places, own, lambda rest: self._judge(rest, same=True))
+        return judged.squeeze(1), as_new
 
     def _judge(self, query: Tensor, same: bool) -> Tensor:
         def score(part: Tensor) -> Tensor:

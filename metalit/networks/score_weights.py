@@ -69,7 +69,10 @@ class ScoreWeights(nn.Module):
         Returns:
             One score a row, shape `(Q,)`, higher for more anomalous.
         """
-        k = scores.shape[1]
+        k, dtype = scores.shape[1], self.embedding.dtype
+        scores, ranks, descriptors, task = (
+            given.to(dtype) for given in (scores, ranks, descriptors, task)
+        )
         known = torch.cat([self.embedding[:k], descriptors, task.expand(k, -1)], dim=1)
         hidden = self.score(known)  # [k, width]
         hidden = self.among(torch.cat([hidden, hidden.mean(0).expand_as(hidden)], dim=1))
