@@ -4,6 +4,7 @@ from .anomalies import AnomalyTasks
 from .augmentations import AugmentationTasks
 from .base import TaskDistribution
 from .blobs import BlobTasks
+from .class_out import ClassOutTasks
 from .clusters import ClusterTasks
 from .labels import LabelTasks
 from .mixed import Curriculum, MixedTasks
@@ -16,6 +17,7 @@ __all__ = [
     "AnomalyTasks",
     "AugmentationTasks",
     "BlobTasks",
+    "ClassOutTasks",
     "ClusterTasks",
     "Curriculum",
     "LabelTasks",

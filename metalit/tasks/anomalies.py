@@ -169,17 +169,12 @@ class AnomalyTasks(TaskDistribution):
         itself: float = 0.7,
         difficulty: float | None = None,
     ) -> None:
-        shares = (clean, itself, 0.0 if difficulty is None else difficulty)
         if not 20 <= rows[0] <= rows[1] or not 2 <= columns[0] <= columns[1] or n_query < 20:
             raise ValueError(
                 f"got rows={rows}, columns={columns} and n_query={n_query} but at least 20, 2 and "
                 "20 are needed, the smaller number first: change the one that does not fit."
             )
-        if not all(0 <= share <= 1 for share in shares):
-            raise ValueError(
-                f"got clean={clean}, itself={itself} and difficulty={difficulty} but each is a "
-                "share: give numbers from 0 to 1."
-            )
+        check_shares(clean=clean, itself=itself, difficulty=difficulty or 0.0)
         self.rows = rows
         self.columns = columns
         self.n_query = n_query
@@ -209,6 +204,13 @@ class AnomalyTasks(TaskDistribution):
         query = np.setdiff1d(np.arange(len(x)), support)
         chosen = support if itself else random.permutation(query)
         return Episode(_samples(x, labels, support), _samples(x, labels, chosen))
+
+
+def check_shares(**shares: float) -> None:
+    """Raise unless each number is a share."""
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise ValueError(f"got {name}={share} but it is a share: give a number from 0 to 1.")
 
 
 def _draw_anomalies(table: NormalTable, n: int, difficulty: float, random: Generator) -> Rows:
