@@ -53,8 +53,8 @@ class AnomalyScores:
         ]
         self.columns = ColumnScores(table, columns)
         self.dependence = DependenceScores(self.representations, rows)
-        parts = [*self.neighbours, self.columns, self.dependence]
-        self.scores = torch.cat([part.scores for part in parts], dim=1)
+        near = [part.scores for part in self.neighbours]
+        self.scores = torch.cat([*near, self.columns.scores, self.dependence.scores], dim=1)
         """Of the rows of the context, each left out of its neighbours, shape `(N, K)`."""
         self.descriptors = self._describe(table, rows[0])
         """Logarithms of rows, columns and effective dimension, and three more, shape `(6,)`."""

@@ -43,8 +43,8 @@ class Calibration:
         columns = calibrated.T.contiguous()
         below = torch.searchsorted(self._sorted, columns)
         up_to = torch.searchsorted(self._sorted, columns, right=True)
-        ranks = (below + up_to).T / (2 * self._sorted.shape[1])
-        return calibrated.clamp(LOWEST, HIGHEST), ranks.to(calibrated.dtype)
+        ranks = (below + up_to).T.to(scores.dtype) / (2 * self._sorted.shape[1])
+        return calibrated.clamp(LOWEST, HIGHEST), ranks
 
     def observe(self, scores: Tensor) -> None:
         """Describe how the scores of a whole query, `(M, K)`, lie among those of the context."""
@@ -56,7 +56,8 @@ class Calibration:
         )
 
     def _calibrate(self, scores: Tensor) -> Tensor:
-        return (scores - self.median) / self.range
+        calibrated: Tensor = (scores - self.median) / self.range
+        return calibrated
 
     def _describe(self, calibrated: Tensor) -> Tensor:
         """Quantiles, agreement with the mean score, there and in its top 5 %, skewness, spread."""

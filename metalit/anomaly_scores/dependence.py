@@ -57,4 +57,5 @@ def _residual_map(table: Tensor) -> Tensor:
     """From rows to each column less its ridge regression on the others, up to a scale."""
     correlations = table.T @ table / len(table)
     eye = torch.eye(len(correlations), dtype=table.dtype, device=table.device)
-    return torch.linalg.inv(correlations + SHRINKAGE * eye)
+    inverse: Tensor = torch.linalg.inv(correlations + SHRINKAGE * eye)
+    return inverse

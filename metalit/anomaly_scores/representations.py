@@ -77,7 +77,9 @@ class Representations:
             return _logarithms(self.project(x))
         n = len(self.columns.sorted)
         below, up_to = self.columns.positions(x)
-        return torch.special.ndtri(((below + up_to) / (2 * n)).clamp(0.5 / n, 1 - 0.5 / n))
+        shares = ((below + up_to).to(x.dtype) / (2 * n)).clamp(0.5 / n, 1 - 0.5 / n)
+        ranks: Tensor = torch.special.ndtri(shares)
+        return ranks
 
 
 def _logarithms(x: Tensor) -> Tensor:
@@ -96,4 +98,5 @@ def _principal_axes(context: Tensor, largest: int) -> Tensor:
     values, vectors = torch.linalg.eigh(context @ context.T if n < d else context.T @ context)
     kept = values > 1e-9 * values[-1]
     values, vectors = values[kept][-largest:], vectors[:, kept][:, -largest:]
-    return context.T @ vectors / values.sqrt() if n < d else vectors
+    axes: Tensor = context.T @ vectors / values.sqrt() if n < d else vectors
+    return axes

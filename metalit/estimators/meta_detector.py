@@ -92,10 +92,9 @@ class MetaDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             self._learned = learner.double().eval().learn(_samples(table))
             own, as_new = self._learned.judge_itself(torch.from_numpy(table))
         self._own_scale, self._new_scale = _scale(own), _scale(as_new)
-        self.decision_scores_ = _standardised(own, self._own_scale)
-        self._index = pd.Series(self.decision_scores_, index=_hash(table))
-        self._index = self._index[~self._index.index.duplicated()].sort_index()
-        self.decision_scores_ = self._index.loc[_hash(table)].to_numpy()
+        hashes, places, inverse = np.unique(_hash(table), return_index=True, return_inverse=True)
+        self._hashes, self._scores = hashes, _standardised(own, self._own_scale)[places]
+        self.decision_scores_ = self._scores[inverse]
         self.threshold_ = float(np.quantile(self.decision_scores_, 1 - self.contamination))
         self.offset_ = -self.threshold_
         self.labels_ = (self.decision_scores_ > self.threshold_).astype(np.int64)
@@ -106,14 +105,14 @@ class MetaDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         table = self.encoder_.transform(read_table(self, X, reset=False))
         hashes = _hash(table)
-        known = np.isin(hashes, self._index.index)
-        scores = np.empty(len(table))
-        scores[known] = self._index.loc[hashes[known]]
+        places = np.searchsorted(self._hashes, hashes).clip(max=len(self._hashes) - 1)
+        known = self._hashes[places] == hashes
+        scores = self._scores[places]
         if not known.all():
             with torch.no_grad(), one_thread():
                 new = self._learned(torch.from_numpy(table[~known]))
             scores[~known] = _standardised(new.squeeze(1), self._new_scale)
-        return -scores
+        return np.asarray(-scores)
 
     def decision_function(self, X: Any) -> Scores:  # noqa: N803
         """Return `score_samples` less `offset_`: negative for outliers."""

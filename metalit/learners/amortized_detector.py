@@ -166,7 +166,8 @@ class LearnedDetector:
 
     def _in_parts(self, query: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
         size = max(1, CELLS // len(self.places))
-        answers = [score(part) for part in (query.split(size) if len(query) else [query])]
+        parts = torch.split(query, size) if len(query) else (query,)
+        answers = [score(part) for part in parts]
         return torch.cat(answers)[:, None].to(query.dtype)
 
     def _weigh(

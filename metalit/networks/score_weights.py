@@ -77,13 +77,14 @@ class ScoreWeights(nn.Module):
         hidden = self.score(known)  # [k, width]
         hidden = self.among(torch.cat([hidden, hidden.mean(0).expand_as(hidden)], dim=1))
         weights = 1 + self.prior[:k] + self.weight(hidden).squeeze(1)
-        mixed = scores @ weights / k
+        mixed: Tensor = scores @ weights / k
         if not self.row_width:
             return mixed
         mean = scores.mean(1, keepdim=True)
         seen = torch.stack([scores, 3 * (ranks - 0.5), scores - mean, mean.expand_as(scores)], -1)
         row = self.inner(self.value(seen) + self.place(hidden)).mean(1)  # [Q, row_width]
-        return mixed + self.outer(row).squeeze(1)
+        corrected: Tensor = mixed + self.outer(row).squeeze(1)
+        return corrected
 
 
 def _zero(layer: nn.Linear) -> nn.Linear:

@@ -86,7 +86,7 @@ class RandomColumns:
         if self.warped:
             x = self.activation(latent @ self.first + self.bias) @ self.second + 0.3 * x
         x = x + self.noise * self.random.normal(size=x.shape)
-        return np.where(self.unrelated, self.random.normal(size=x.shape), x)
+        return np.asarray(np.where(self.unrelated, self.random.normal(size=x.shape), x))
 
 
 def _log_normal(x: Rows, random: Generator) -> Rows:
@@ -123,7 +123,7 @@ def with_random_marginals(x: Rows, random: Generator) -> Rows:
     """Standardise columns and give them marginals as real ones have: none, one, or any of six."""
     x = (x - x.mean(0)) / (x.std(0) + 1e-9)
     how = random.choice(["as they are", "mixed", "alike"], p=[0.35, 0.45, 0.2])
-    kinds = random.integers(len(MARGINALS), size=x.shape[1])
+    kinds = random.integers(len(MARGINALS), size=(x.shape[1],))
     if how == "alike":
         kinds[:] = kinds[0]
     if how == "as they are":
