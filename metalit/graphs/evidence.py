@@ -7,8 +7,9 @@ import torch
 from scipy.sparse import csr_array, eye_array
 from torch import Tensor
 
-from .neighbours import Floats, Integers, NeighbourGraph
+from .neighbours import NeighbourGraph
 from .trees import bottlenecks, spanning_tree
+from .types import Floats, Integers
 
 ROW_FEATURES = 9  # beside two for each partition
 EDGE_FEATURES = 10  # beside one for each partition
@@ -164,17 +165,10 @@ def _pairs(graph: NeighbourGraph, together: Floats, one: Integers, other: Intege
     n, scale, low, high = len(graph.table), graph.scale, graph.low, graph.high
     floor = scale.min() * 1e-3
     distance = np.linalg.norm(graph.table[one] - graph.table[other], axis=1) + floor
-    core = graph.distances[:, min(4, graph.distances.shape[1] - 1)]
     unit, size = np.median(scale), np.sqrt(graph.table.var(axis=0).sum()) + floor
-    own = np.sqrt(scale[low] * scale[high])
-    gaps = [
-        bottlenecks(spanning_tree(n, low, high, lengths), one, other)
-        for lengths in (
-            graph.lengths,
-            np.maximum(graph.lengths, np.maximum(core[low], core[high])),
-            graph.lengths / own,
-        )
-    ]
+    relative = graph.lengths / np.sqrt(scale[low] * scale[high])
+    trees = graph.tree, graph.reach_tree, spanning_tree(n, low, high, relative)
+    gaps = [bottlenecks(tree, one, other) for tree in trees]
     return np.column_stack(
         [
             np.log(distance / unit) / 2,

@@ -9,8 +9,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from .trees import SpanningTree, spanning_tree
+from .types import Floats, Integers
 
 
 class NeighbourGraph(NamedTuple):
@@ -25,6 +25,9 @@ class NeighbourGraph(NamedTuple):
         lengths: Distances of the joined pairs, `(E,)`.
         scale: Distance of each row to its seventh neighbour, which says how dense the rows lie
             around it (Zelnik-Manor and Perona, 2004), `(n,)`; never 0.
+        tree: Minimum spanning tree.
+        reach_tree: The same by mutual reachability, which is at least the distance of either row
+            to its fifth neighbour, as in HDBSCAN.
     """
 
     table: Floats
@@ -34,6 +37,8 @@ class NeighbourGraph(NamedTuple):
     high: Integers
     lengths: Floats
     scale: Floats
+    tree: SpanningTree
+    reach_tree: SpanningTree
 
     @property
     def affinities(self) -> Floats:
@@ -61,8 +66,14 @@ def neighbour_graph(table: Floats, neighbours: int = 16, joined: int = 12) -> Ne
     low, high = _join(table, np.repeat(np.arange(n), near.shape[1]), near.ravel())
     lengths = np.linalg.norm(table[low] - table[high], axis=1)
     floor = 1e-6 * float(distances.mean()) + 1e-12  # rows may be equal
-    scale = distances[:, min(6, distances.shape[1] - 1)] + floor
-    return NeighbourGraph(table, numbers, distances, low, high, lengths, scale)
+    last = distances.shape[1] - 1
+    scale, core = distances[:, min(6, last)] + floor, distances[:, min(4, last)]
+    reach = np.maximum(lengths, np.maximum(core[low], core[high]))
+    return NeighbourGraph(
+        *(table, numbers, distances, low, high, lengths, scale),
+        tree=spanning_tree(n, low, high, lengths),
+        reach_tree=spanning_tree(n, low, high, reach),
+    )
 
 
 def _join(table: Floats, one: Any, other: Any) -> tuple[Integers, Integers]:

@@ -5,7 +5,7 @@ from scipy.linalg import eigh
 from scipy.sparse import coo_array, diags_array, eye_array
 from scipy.sparse.linalg import ArpackError, eigsh
 
-from .neighbours import Floats, Integers
+from .types import Floats, Integers
 
 _DENSE = 400  # rows up to which all eigenvalues at once are faster
 

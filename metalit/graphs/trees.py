@@ -1,6 +1,7 @@
 """Minimum spanning trees, and partitions that come from removing or adding their edges."""
 
 import heapq
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ from scipy.cluster.hierarchy import cophenet
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from .neighbours import Floats, Integers
+from .types import Floats, Integers
 
 
 class SpanningTree(NamedTuple):
@@ -66,7 +67,7 @@ def bottlenecks(tree: SpanningTree, one: Integers, other: Integers) -> Floats:
     return np.asarray(condensed[n * low - low * (low + 1) // 2 + high - low - 1])
 
 
-def genie(tree: SpanningTree, k: int, threshold: float = 0.3) -> Integers:
+def genie(tree: SpanningTree, numbers: Collection[int], threshold: float = 0.3) -> Integers:
     """Cluster by Genie: single linkage that keeps the sizes even (Gagolewski et al., 2016).
 
     Parts are joined by the shortest edge; but as long as the Gini index of their sizes is above
@@ -74,11 +75,11 @@ def genie(tree: SpanningTree, k: int, threshold: float = 0.3) -> Integers:
 
     Args:
         tree: Spanning tree of n rows.
-        k: Number of clusters, 1 to n.
+        numbers: Numbers of clusters, each 1 to n.
         threshold: 0 for parts of equal size to 1 for single linkage.
 
     Returns:
-        Clusters of shape `(n,)`.
+        For each number, in the order given, clusters of shape `(len(numbers), n)`.
 
     References:
         Genie: A new, fast, and outlier-resistant hierarchical clustering algorithm,
@@ -89,7 +90,13 @@ def genie(tree: SpanningTree, k: int, threshold: float = 0.3) -> Integers:
     parts, size, sizes = _Parts(n), [1] * n, _Sizes(n)
     used, first = [False] * (n - 1), 0
     smallest, place = 0, 0  # of the edges before `place` none has an end in a smallest part
-    while sizes.number > k:
+    found = dict[int, Integers]()
+    while True:
+        if sizes.number in numbers:
+            roots = [parts.find(row) for row in range(n)]
+            found[sizes.number] = np.unique(roots, return_inverse=True)[1].astype(np.int64)
+        if len(found) == len(set(numbers)):
+            return np.stack([found[number] for number in numbers])
         if sizes.gini > threshold:
             if sizes.levels[0] != smallest:
                 smallest, place = sizes.levels[0], 0
@@ -108,8 +115,6 @@ def genie(tree: SpanningTree, k: int, threshold: float = 0.3) -> Integers:
         sizes.merge(size[one], size[other])
         both = size[one] + size[other]
         size[parts.join(one, other)] = both
-    roots = [parts.find(row) for row in range(n)]
-    return np.asarray(np.unique(roots, return_inverse=True)[1], dtype=np.int64)
 
 
 class _Sizes:
@@ -215,29 +220,18 @@ def cut_dense(tree: SpanningTree, k: int, least: int) -> Integers:
 
 def _grow(tree: SpanningTree, labels: Integers) -> Integers:
     """Give rows that are -1 the label that reaches them first along short edges."""
-    n = len(labels)
-    if labels.min() >= 0:
-        return labels
-    ends: list[list[tuple[float, int]]] = [[] for _ in range(n)]
-    edges = zip(tree.low.tolist(), tree.high.tolist(), tree.lengths.tolist(), strict=True)
-    for a, b, length in edges:
-        ends[a].append((length, b))
-        ends[b].append((length, a))
-    frontier = [
-        (length, b, int(labels[a]))
-        for a in np.flatnonzero(labels >= 0).tolist()
-        for length, b in ends[a]
-        if labels[b] < 0
-    ]
-    heapq.heapify(frontier)
-    while frontier:
-        _, row, label = heapq.heappop(frontier)
-        if labels[row] < 0:
-            labels[row] = label
-            for length, b in ends[row]:
-                if labels[b] < 0:
-                    heapq.heappush(frontier, (length, b, label))
-    return labels
+    known = labels.tolist()
+    strays = {row: [row] for row, label in enumerate(known) if label < 0}  # groups of rows
+    for a, b in zip(tree.low.tolist(), tree.high.tolist(), strict=True) if strays else ():
+        if known[a] < 0 and known[b] < 0:
+            small, large = sorted((strays[a], strays[b]), key=len)
+            large += small
+            strays.update(dict.fromkeys(small, large))
+        elif known[a] < 0 or known[b] < 0:
+            stray, label = (a, known[b]) if known[a] < 0 else (b, known[a])
+            for row in strays[stray]:
+                known[row] = label
+    return np.asarray(known, dtype=np.int64)
 
 
 class _Parts:

@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from ..episodes import Samples, given_clusters
 from ..graphs import NeighbourGraph, neighbour_graph
 from ..graphs.evidence import Evidence, gather_evidence
-from ..graphs.neighbours import Floats, Integers
+from ..graphs.types import Floats, Integers
 from ..inner_loops import InnerLoop
 from ..partitions import (
     CLASSICAL,
@@ -58,6 +58,20 @@ class Clustering(NamedTuple):
     number_probabilities: Floats
     method: str
     scores: dict[str, float]
+
+    def assign(self, rows: Floats) -> tuple[Floats, Floats]:
+        """Membership `(Q, k)` and strength `(Q,)` of other rows, from their nearest context rows.
+
+        A context row keeps its own.
+        """
+        voters = NearestNeighbors(n_neighbors=min(_VOTERS, len(self.table))).fit(self.table)
+        distances, near = voters.kneighbors(rows)
+        squares = distances**2
+        # the inverse square of the distance, so that a context row answers for itself
+        weights = 1 / (squares + 1e-12 * (1 + squares.mean()))
+        weights /= weights.sum(axis=1, keepdims=True)
+        shares = np.einsum("qv,qvk->qk", weights, self.membership[near])
+        return shares, np.asarray((weights * self.strength[near]).sum(axis=1))
 
 
 class AmortizedClusterer(Learner):
@@ -158,8 +172,9 @@ class AmortizedClusterer(Learner):
         other = (one + random.integers(1, rows, self.pairs)) % rows
         most = max(2, min(self.most_clusters, rows // 5))
         candidates, evidence = list[Candidate](), list[Evidence]()
-        for number in [k] if k is not None else [n for n in LADDER if n <= most]:
-            partitions = classical_partitions(graph, number, self.random_state)
+        asked = [k] if k is not None else [number for number in LADDER if number <= most]
+        by_number = classical_partitions(graph, asked, self.random_state)
+        for number, partitions in zip(asked, by_number, strict=True):
             names = zip(CLASSICAL, partitions, strict=True)
             candidates += [Candidate(name, number, labels) for name, labels in names]
             given = k is not None
@@ -170,10 +185,10 @@ class AmortizedClusterer(Learner):
         scores = [pairs.judge(candidate.labels) for candidate in candidates]
         best = candidates[int(np.argmax(scores))]
         labels = np.unique(best.labels, return_inverse=True)[1]  # k may not all be there
-        by_number, by_method = dict.fromkeys(numbers, -1.0), dict[str, float]()
+        of_number, of_method = dict.fromkeys(numbers, -1.0), dict[str, float]()
         for candidate, score in zip(candidates, scores, strict=True):
-            by_number[candidate.k] = max(score, by_number[candidate.k])
-            by_method[candidate.method] = max(score, by_method.get(candidate.method, -1.0))
+            of_number[candidate.k] = max(score, of_number[candidate.k])
+            of_method[candidate.method] = max(score, of_method.get(candidate.method, -1.0))
         return Clustering(
             table=graph.table,
             labels=labels,
@@ -181,9 +196,9 @@ class AmortizedClusterer(Learner):
             strength=strength(graph, edges),
             confidence=max(scores),
             numbers=tuple(numbers),
-            number_probabilities=softmax(np.array(list(by_number.values())) / self.temperature),
+            number_probabilities=softmax(np.array(list(of_number.values())) / self.temperature),
             method=best.method,
-            scores=by_method,
+            scores=of_method,
         )
 
     def _probabilities(
@@ -250,11 +265,5 @@ def _cluster_few(table: Floats, k: int, random_state: int) -> Clustering:
 
 def _answer(clustering: Clustering, query: Tensor) -> Tensor:
     """Log-probabilities of the clusters for query rows, `(Q, k)`."""
-    table = clustering.table
-    voters = NearestNeighbors(n_neighbors=min(_VOTERS, len(table))).fit(table)
-    distances, near = voters.kneighbors(as_table(query))
-    # weights by the inverse square: a context row answers for itself
-    weights = 1 / (distances**2 + 1e-12 * (1 + (distances**2).mean()))
-    shares = np.einsum("qv,qvk->qk", weights, clustering.membership[near])
-    shares /= weights.sum(axis=1, keepdims=True)
+    shares, _ = clustering.assign(as_table(query))
     return log_probabilities(torch.from_numpy(shares), query)

@@ -70,7 +70,7 @@ class PairwiseSimilarity(Learner):
         asked = k if k is not None else self._guess(rows)
         with one_thread():
             graph = neighbour_graph(as_table(support.x))
-            partitions = classical_partitions(graph, asked)
+            partitions = classical_partitions(graph, [asked])[0]
             one = torch.randint(rows, (self.pairs_per_row * rows,))
             other = (one + torch.randint(1, rows, one.shape)) % rows
             evidence = gather_evidence(

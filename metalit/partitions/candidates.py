@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..graphs import NeighbourGraph, spanning_tree
-from ..graphs.neighbours import Floats, Integers
-from .classical import WEAKEST, spectral_partitions, tree_partitions
+from ..graphs import NeighbourGraph, cut_dense, genie, spanning_tree
+from ..graphs.types import Floats, Integers
+from .classical import WEAKEST, smallest_part, spectral_partitions
 from .expected_rand import expected_adjusted_rand
 
 TREES = ("learned genie", "learned dense")
@@ -70,15 +70,16 @@ def learned_partitions(
     """
     n, low, high = len(graph.table), graph.low, graph.high
     tree = spanning_tree(n, low, high, -np.log(np.clip(probabilities, 1e-6, 1 - 1e-6)))
+    joined, cut = TREES
     found = [
-        Candidate(name, k, labels)
-        for k in numbers
-        for name, labels in zip(TREES, tree_partitions(n, tree, k), strict=True)
+        Candidate(joined, k, of_k) for k, of_k in zip(numbers, genie(tree, numbers), strict=True)
     ]
+    found += [Candidate(cut, k, cut_dense(tree, k, smallest_part(n, k))) for k in numbers]
     best = sorted(found, key=lambda candidate: -pairs.judge(candidate.labels))
     weights = np.maximum(probabilities, WEAKEST)
-    for k in list(dict.fromkeys(candidate.k for candidate in best))[:spectral]:
-        partitions = spectral_partitions(graph, weights, k, random_state)
+    finest = list(dict.fromkeys(candidate.k for candidate in best))[:spectral]
+    by_number = spectral_partitions(graph, weights, finest, random_state)
+    for k, partitions in zip(finest, by_number, strict=True):
         names = zip(SPECTRAL, partitions, strict=True)
         found += [Candidate(name, k, labels) for name, labels in names]
     return found

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..graphs.neighbours import Floats
+from ..graphs.types import Floats
 
 
 def expected_adjusted_rand(together: Floats, probabilities: Floats) -> float:
