@@ -23,6 +23,7 @@ from metalit.hyperparameters import build_arguments, describe
 from metalit.inner_loops import GradientDescent, InnerLoop
 from metalit.learners import (
     MAML,
+    AmortizedDetector,
     FineTuned,
     Learner,
     Prototypes,
@@ -67,6 +68,7 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
     ),
 }
 OTHER_LEARNERS = {  # with one output, or targets: tests/learners has their tests
+    "AmortizedDetector": AmortizedDetector,
     "SklearnDetector": SklearnDetector,
     "SklearnRegressor": SklearnRegressor,
 }
@@ -110,6 +112,7 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
     "MutualInformation": lambda: losses.MutualInformation(marginal=4.0, consistency=0.5),
     "OutlierExposure": lambda: losses.OutlierExposure(weight=0.5),
     "PairwiseCrossEntropy": lambda: losses.PairwiseCrossEntropy(balanced=True),
+    "PairwiseLogistic": losses.PairwiseLogistic,
     "SoftAdjustedRand": losses.SoftAdjustedRand,
     "SoftKMeans": lambda: losses.SoftKMeans(temperature=0.5),
 }
