@@ -19,7 +19,7 @@ def table(n=150, outliers=10, seed=0):
 
 # array API input needs SCIPY_ARRAY_API to be set before scipy is imported
 @pytest.mark.filterwarnings("ignore:Skipping check check_array_api_input")
-@parametrize_with_checks([MetaDetector(weights=None)])
+@parametrize_with_checks([MetaDetector(), MetaDetector(weights=None)])
 def test_scikit_learn_accepts_it(estimator, check):
     check(estimator)
 
@@ -120,3 +120,12 @@ def test_what_does_not_fit_is_refused_in_one_line(x, contamination, message):
 )
 def test_bad_tables_get_finite_scores(detector, x):
     assert np.isfinite(detector.fit(x).decision_scores_).all()
+
+
+def test_the_shipped_weights_are_those_of_a_trained_detector():
+    x = table()
+    shipped, control = (MetaDetector(weights=weights).fit(x) for weights in ("detector", None))
+    assert not np.allclose(shipped.decision_scores_, control.decision_scores_)
+    assert roc_auc_score(np.arange(150) >= 140, shipped.decision_scores_) > 0.9
+    with pytest.raises(ValueError, match="those of AmortizedClusterer|PairwiseSimilarity"):
+        MetaDetector(weights="clusterer").fit(x)
