@@ -78,7 +78,8 @@ def sklearn_detector(make: Callable[[], Any]) -> Detector:
 def pyod_detector(make: Callable[[], Any]) -> Detector:
     def score(context: Array, query: Array | None) -> Array:
         model = make().fit(context)
-        return model.decision_scores_ if query is None else model.decision_function(query)
+        scores = model.decision_scores_ if query is None else model.decision_function(query)
+        return np.nan_to_num(scores)  # HBOS gives infinite scores
 
     return score
 
