@@ -24,8 +24,10 @@ from metalit.inner_loops import GradientDescent, InnerLoop
 from metalit.learners import (
     MAML,
     AmortizedDetector,
+    AmortizedClusterer,
     FineTuned,
     Learner,
+    PairwiseSimilarity,
     Prototypes,
     Readout,
     SelfSupervised,
@@ -69,6 +71,9 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
 }
 OTHER_LEARNERS = {  # with one output, or targets: tests/learners has their tests
     "AmortizedDetector": AmortizedDetector,
+OTHER_LEARNERS = {  # one output, targets, or pairs: tests/learners has their tests
+    "AmortizedClusterer": AmortizedClusterer,
+    "PairwiseSimilarity": PairwiseSimilarity,
     "SklearnDetector": SklearnDetector,
     "SklearnRegressor": SklearnRegressor,
 }
@@ -98,6 +103,7 @@ METRICS: dict[str, Callable[[], metrics.EpisodeMetric]] = {
     "MatchedAccuracy": metrics.MatchedAccuracy,
     "MeanSquaredError": metrics.MeanSquaredError,
     "NormalizedMutualInfo": metrics.NormalizedMutualInfo,
+    "PairAUROC": metrics.PairAUROC,
 }
 LOSSES: dict[str, Callable[[], nn.Module]] = {
     "BinaryCrossEntropy": losses.BinaryCrossEntropy,
@@ -113,6 +119,7 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
     "OutlierExposure": lambda: losses.OutlierExposure(weight=0.5),
     "PairwiseCrossEntropy": lambda: losses.PairwiseCrossEntropy(balanced=True),
     "PairwiseLogistic": losses.PairwiseLogistic,
+    "SimilarityCrossEntropy": losses.SimilarityCrossEntropy,
     "SoftAdjustedRand": losses.SoftAdjustedRand,
     "SoftKMeans": lambda: losses.SoftKMeans(temperature=0.5),
 }
@@ -356,9 +363,8 @@ def test_an_augmentation_built_again_does_the_same(name: str) -> None:
 def test_a_metric_gives_one_float_an_episode_and_has_a_name(name: str) -> None:
     metric = METRICS[name]()
     generator = torch.Generator().manual_seed(0)
-    outputs = torch.randn(
-        4, 6, 1 if name in ("AUROC", "MeanSquaredError") else 3, generator=generator
-    )
+    width = {"AUROC": 1, "MeanSquaredError": 1, "PairAUROC": 6}.get(name, 3)
+    outputs = torch.randn(4, 6, width, generator=generator)
     y = torch.arange(6).remainder(2).expand(4, 6)
     values = metric(outputs, outputs + 1 if name == "MeanSquaredError" else y)
     assert values.shape == (4,)

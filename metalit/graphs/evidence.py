@@ -50,11 +50,15 @@ class Evidence(NamedTuple):
     edge_prior: Tensor
     pair_prior: Tensor
 
-    def to(self, device: torch.device) -> "Evidence":
-        """Bring all tensors to a device."""
+    def like(self, parameter: Tensor) -> "Evidence":
+        """Bring all tensors to the device of a network's parameter, features to its dtype too."""
         parts = self._asdict()
         k = parts.pop("k")
-        return Evidence(**{name: part.to(device) for name, part in parts.items()}, k=k)
+        moved = {
+            name: part.to(parameter) if part.is_floating_point() else part.to(parameter.device)
+            for name, part in parts.items()
+        }
+        return Evidence(**moved, k=k)
 
 
 def gather_evidence(

@@ -206,17 +206,16 @@ class AmortizedClusterer(Learner):
     ) -> tuple[Floats, Pairs]:
         """Probabilities of edges and pairs, the mean over the numbers that were asked for."""
         network = self.similarity.network
-        device = next(network.parameters()).device
-        evidence = [part.to(device) for part in evidence]
+        evidence = [part.like(next(network.parameters())) for part in evidence]
         params = {name: value.detach() for name, value in network.named_parameters()}
         edges, pairs = _look(network, params, evidence)
         if self.inner_loop is None:
             return edges, pairs
         best = max(candidates, key=lambda candidate: pairs.judge(candidate.labels)).labels
-        labels = torch.from_numpy(best).to(device)
         rows = evidence[0]  # edges and pairs are the same for all numbers of clusters
+        labels = torch.from_numpy(best).to(rows.low.device)
         targets = [
-            (labels[a] == labels[b]).float()
+            (labels[a] == labels[b]).to(rows.rows)
             for a, b in ((rows.low, rows.high), (rows.one, rows.other))
         ]
 

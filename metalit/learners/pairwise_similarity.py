@@ -76,7 +76,7 @@ class PairwiseSimilarity(Learner):
             evidence = gather_evidence(
                 graph, partitions, asked, k is not None, one.numpy(), other.numpy()
             )
-        edges, pairs = self.network(evidence.to(next(self.network.parameters()).device))
+        edges, pairs = self.network(evidence.like(next(self.network.parameters())))
         odds = query.new_zeros(rows, rows)
         for a, b, values in (
             (evidence.one, evidence.other, pairs),

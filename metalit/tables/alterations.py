@@ -55,11 +55,11 @@ def add_columns(random: np.random.Generator, x: Rows, number: int) -> Rows:
 
 
 def add_noise_points(
-    random: np.random.Generator, x: Rows, y: Labels, share: float
+    random: np.random.Generator, x: Rows, y: Labels, number: int
 ) -> tuple[Rows, Labels]:
     """Scatter points of no cluster, label -1, uniformly over the box around the table."""
     low, high = x.min(axis=0), x.max(axis=0)
-    noise = random.uniform(low, high, (round(share * len(x)), x.shape[1]))
+    noise = random.uniform(low, high, (number, x.shape[1]))
     return np.concatenate([x, noise]), np.concatenate([y, np.full(len(noise), -1)])
 
 

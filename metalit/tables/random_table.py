@@ -35,14 +35,17 @@ def random_table(
     """Draw a family by its weight, a table of it, and what happens to the table.
 
     Tables of the plane stay there in two cases of three; others are lifted into more columns.
-    Noise points come beside the plan's n rows.
 
     Returns:
-        Rows of shape `(N, D)` in random order and their clusters, numbered from 0 without a gap,
-        -1 for noise points. There may be fewer clusters than planned where a family has no more.
+        n rows of shape `(n, D)` in random order and their clusters, numbered from 0 without a gap,
+        -1 for noise points. There may be fewer clusters than planned where a family has no more,
+        and other columns.
     """
     family = pick(random, dict(families))
-    x, y = family(random, plan)
+    noise = 0.0
+    if random.random() < 0.12:
+        noise = float(random.uniform(0.02, 0.05 + 0.15 * plan.difficulty))
+    x, y = family(random, plan._replace(n=plan.n - round(noise * plan.n)))
     planar = x.shape[1] <= 3 and plan.d <= 3
     if x.shape[1] < plan.d and family in PLANE and random.random() < 1 / 3:
         x = lift(random, x, plan.d)
@@ -54,8 +57,7 @@ def random_table(
         x = round_columns(random, x)
     if x.shape[1] > 2 and random.random() < 0.15:
         x = add_columns(random, x, int(random.integers(1, x.shape[1] // 3 + 2)))
-    if random.random() < 0.12:
-        x, y = add_noise_points(random, x, y, random.uniform(0.02, 0.05 + 0.15 * plan.difficulty))
+    x, y = add_noise_points(random, x, y, plan.n - len(x))
     order = random.permutation(len(x))
     x, y = x[order], y[order]
     found, numbers = np.unique(y, return_inverse=True)

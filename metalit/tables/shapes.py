@@ -112,8 +112,8 @@ def nested_rings(random: np.random.Generator, plan: Plan) -> tuple[Rows, Labels]
     noise = step * random.uniform(0.03, 0.08 + 0.16 * difficulty)
     radii = step * (np.arange(k) + random.choice([0.0, 0.6, 1.0]))
     if random.random() < 0.5:  # equal density instead of equal size
-        shares = radii + 0.3
-        sizes = np.maximum(10, n * shares / shares.sum()).astype(np.int64)
+        cuts = np.round(n * np.cumsum(radii + 0.3) / np.sum(radii + 0.3)).astype(np.int64)
+        sizes = np.diff(cuts, prepend=0)
     y = number_rows(sizes)
     angle = random.uniform(0, 2 * np.pi, len(y))
     rows = np.column_stack([np.cos(angle), np.sin(angle)]) * radii[y][:, None]

@@ -28,7 +28,8 @@ class TableTasks(TaskDistribution):
     The support set has no labels, only, in the share `given` of the tasks, the number of clusters
     (see `Samples`). The query is the support set itself with its true clusters, -1 for noise
     points: clustering answers for the rows it learned from. With `n_query` it is other rows of the
-    same table. Shapes differ from task to task: use meta_batch_size=1 and accumulate gradients.
+    same table. Where ranges have more than one number, shapes differ from task to task: use
+    meta_batch_size=1 and accumulate gradients.
 
     Args:
         n_support: Smallest and largest number of rows; at least 20 for each cluster there is.
