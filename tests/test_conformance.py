@@ -23,8 +23,8 @@ from metalit.hyperparameters import build_arguments, describe
 from metalit.inner_loops import GradientDescent, InnerLoop
 from metalit.learners import (
     MAML,
-    AmortizedDetector,
     AmortizedClusterer,
+    AmortizedDetector,
     FineTuned,
     Learner,
     PairwiseSimilarity,
@@ -69,10 +69,9 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
         SklearnClassifier(GaussianNB()), n_clusters=3
     ),
 }
-OTHER_LEARNERS = {  # with one output, or targets: tests/learners has their tests
-    "AmortizedDetector": AmortizedDetector,
 OTHER_LEARNERS = {  # one output, targets, or pairs: tests/learners has their tests
     "AmortizedClusterer": AmortizedClusterer,
+    "AmortizedDetector": AmortizedDetector,
     "PairwiseSimilarity": PairwiseSimilarity,
     "SklearnDetector": SklearnDetector,
     "SklearnRegressor": SklearnRegressor,
