@@ -24,6 +24,7 @@ from metalit.inner_loops import GradientDescent, InnerLoop
 from metalit.learners import (
     MAML,
     AmortizedClusterer,
+    AmortizedDetector,
     FineTuned,
     Learner,
     PairwiseSimilarity,
@@ -70,6 +71,7 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
 }
 OTHER_LEARNERS = {  # one output, targets, or pairs: tests/learners has their tests
     "AmortizedClusterer": AmortizedClusterer,
+    "AmortizedDetector": AmortizedDetector,
     "PairwiseSimilarity": PairwiseSimilarity,
     "SklearnDetector": SklearnDetector,
     "SklearnRegressor": SklearnRegressor,
@@ -115,6 +117,7 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
     "MutualInformation": lambda: losses.MutualInformation(marginal=4.0, consistency=0.5),
     "OutlierExposure": lambda: losses.OutlierExposure(weight=0.5),
     "PairwiseCrossEntropy": lambda: losses.PairwiseCrossEntropy(balanced=True),
+    "PairwiseLogistic": losses.PairwiseLogistic,
     "SimilarityCrossEntropy": losses.SimilarityCrossEntropy,
     "SoftAdjustedRand": losses.SoftAdjustedRand,
     "SoftKMeans": lambda: losses.SoftKMeans(temperature=0.5),

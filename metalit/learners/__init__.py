@@ -1,6 +1,7 @@
 """Learners: functions from a support set and query inputs to query outputs."""
 
 from .amortized_clusterer import AmortizedClusterer
+from .amortized_detector import AmortizedDetector
 from .base import Learner
 from .fine_tuned import FineTuned
 from .maml import MAML
@@ -16,6 +17,7 @@ from .unsupervised import UnsupervisedMetaLearner
 __all__ = [
     "MAML",
     "AmortizedClusterer",
+    "AmortizedDetector",
     "ArtificialOutliers",
     "FineTuned",
     "Learner",

@@ -10,6 +10,7 @@ from .matched_cross_entropy import MatchedCrossEntropy
 from .mutual_information import MutualInformation
 from .outlier_exposure import OutlierExposure
 from .pairwise_cross_entropy import PairwiseCrossEntropy
+from .pairwise_logistic import PairwiseLogistic
 from .similarity import SimilarityCrossEntropy
 from .soft_k_means import SoftKMeans
 
@@ -24,6 +25,7 @@ __all__ = [
     "OneClassCrossEntropy",
     "OutlierExposure",
     "PairwiseCrossEntropy",
+    "PairwiseLogistic",
     "SimilarityCrossEntropy",
     "SoftAdjustedRand",
     "SoftKMeans",

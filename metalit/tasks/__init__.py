@@ -1,8 +1,10 @@
 """Distributions over tasks."""
 
+from .anomalies import AnomalyTasks
 from .augmentations import AugmentationTasks
 from .base import TaskDistribution
 from .blobs import BlobTasks
+from .class_out import ClassOutTasks
 from .clusters import ClusterTasks
 from .labels import LabelTasks
 from .mixed import Curriculum, MixedTasks
@@ -12,8 +14,10 @@ from .table_cuts import TableCuts
 from .tables import TableTasks
 
 __all__ = [
+    "AnomalyTasks",
     "AugmentationTasks",
     "BlobTasks",
+    "ClassOutTasks",
     "ClusterTasks",
     "Curriculum",
     "LabelTasks",
