@@ -161,16 +161,17 @@ class AmortizedClusterer(Learner):
         different = len(np.unique(table, axis=0))
         with one_thread():
             if len(table) < FEWEST or different <= max(k or 2, 2) or k == 1:
-                return _cluster_few(table, min(k or 1, different), self.random_state)
-            return self._choose(neighbour_graph(table), random, k)
+                repeated = different if 5 * different <= len(table) else 1
+                return _cluster_few(table, min(k or repeated, different), self.random_state)
+            return self._choose(neighbour_graph(table), random, k, different)
 
     def _choose(
-        self, graph: NeighbourGraph, random: np.random.Generator, k: int | None
+        self, graph: NeighbourGraph, random: np.random.Generator, k: int | None, different: int
     ) -> Clustering:
         rows = len(graph.table)
         one = random.integers(0, rows, self.pairs)
         other = (one + random.integers(1, rows, self.pairs)) % rows
-        most = max(2, min(self.most_clusters, rows // 5))
+        most = max(2, min(self.most_clusters, rows // 5, different))
         candidates, evidence = list[Candidate](), list[Evidence]()
         asked = [k] if k is not None else [number for number in LADDER if number <= most]
         by_number = classical_partitions(graph, asked, self.random_state)
