@@ -23,6 +23,7 @@ from metalit.hyperparameters import build_arguments, describe
 from metalit.inner_loops import GradientDescent, InnerLoop
 from metalit.learners import (
     MAML,
+    Centroids,
     FineTuned,
     Learner,
     Prototypes,
@@ -42,6 +43,7 @@ from metalit.tasks import (
 # every concrete class has an example; learners take 4 features and have 3 outputs
 LEARNERS: dict[str, Callable[[], Learner]] = {
     "MAML": lambda: MAML(MLP(4, 8, 3), GradientDescent(0.1, steps=2), nn.CrossEntropyLoss()),
+    "Centroids": lambda: Centroids(MLP(4, 8, 5), 3, train_on="clusters"),
     "FineTuned": lambda: FineTuned(
         MLP(4, 8, 3), nn.CrossEntropyLoss(), partial(torch.optim.Adam, lr=0.01), epochs=2
     ),
@@ -64,7 +66,11 @@ OTHER_LEARNERS = {  # with one output, or targets: tests/learners has their test
     "SklearnDetector": SklearnDetector,
     "SklearnRegressor": SklearnRegressor,
 }
-BLIND = {"SklearnClusterer", "UnsupervisedMetaLearner"}  # never look at the support labels
+BLIND = {
+    "Centroids",
+    "SklearnClusterer",
+    "UnsupervisedMetaLearner",
+}  # never look at the support labels
 INNER_LOOPS: dict[str, Callable[[int], InnerLoop]] = {  # from a number of steps
     "GradientDescent": lambda steps: GradientDescent(lr=0.1, steps=steps),
 }

@@ -1,6 +1,7 @@
 """Learners: functions from a support set and query inputs to query outputs."""
 
 from .base import Learner
+from .centroids import Centroids
 from .fine_tuned import FineTuned
 from .maml import MAML
 from .prototypes import Prototypes
@@ -11,6 +12,7 @@ from .unsupervised import UnsupervisedMetaLearner
 
 __all__ = [
     "MAML",
+    "Centroids",
     "FineTuned",
     "Learner",
     "Prototypes",

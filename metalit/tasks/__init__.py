@@ -4,6 +4,7 @@ from .augmentations import AugmentationTasks
 from .base import TaskDistribution
 from .blobs import BlobTasks
 from .clusters import ClusterTasks
+from .joint import JointTasks
 from .labels import LabelTasks
 from .outliers import OutlierTasks
 from .sinusoids import SinusoidTasks
@@ -12,6 +13,7 @@ __all__ = [
     "AugmentationTasks",
     "BlobTasks",
     "ClusterTasks",
+    "JointTasks",
     "LabelTasks",
     "OutlierTasks",
     "SinusoidTasks",
