@@ -54,7 +54,7 @@ from metalit.scikit import match_labels
 from metalit.tasks import LabelTasks
 
 CONFIG = "configs/omniglot_clustering.yaml"
-TEMPERATURES = (0.02, 0.05, 0.1, 0.15, 0.2)
+TEMPERATURES = (0.005, 0.02, 0.05, 0.1, 0.2)
 LARGEST = 80  # number of characters that an estimate may reach
 METRICS: dict[str, EpisodeMetric] = {
     "accuracy": MatchedAccuracy(),
@@ -86,7 +86,7 @@ def train(seed: int, root: Path, runs: Path, rest: list[str]) -> tuple[Path, flo
 
 
 def networks(checkpoint: Path, seed: int) -> dict[str, nn.Module]:
-    """What embeds the images: the trained network, the same untrained, and none."""
+    """What embeds the images: the trained network, the same as it was before, and none."""
     learner = MetaLearner.load_from_checkpoint(checkpoint).learner
     learned = learner.get_submodule("network")
     torch.manual_seed(seed)
@@ -167,7 +167,7 @@ def way_of(table: Samples) -> int:
 def few_shot(way: int, seeds: dict[int, Path], val: Tables, test: Tables) -> dict[str, Any]:
     """Means, intervals and seeds of every representation; k-means with the first seed only."""
     found: dict[str, list[Any]] = {}
-    temperatures = {}
+    temperatures: dict[str, float] = {}
     for seed, checkpoint in seeds.items():
         for name, network in networks(checkpoint, seed).items():
             if name == "pixels" and name in temperatures:
@@ -200,26 +200,33 @@ def interval(values: list[np.ndarray[Any, Any]]) -> dict[str, Any]:
 def whole_alphabets(
     seeds: dict[int, Path], val: dict[str, Samples], test: dict[str, Samples]
 ) -> dict[str, Any]:
-    """Scores of every alphabet, the number of characters known and not; mean over seeds."""
+    """Scores of every alphabet, the number of characters known and not; mean over seeds.
+
+    K-means and the silhouette take the first seed only.
+    """
     found: dict[str, list[dict[str, dict[str, float]]]] = {}
-    temperatures = {}
+    temperatures: dict[str, float] = {}
     for seed, checkpoint in seeds.items():
         for name, network in networks(checkpoint, seed).items():
             if name == "pixels" and name in temperatures:
                 continue
             teaching = embed(network, list(val.values()))
-            if name not in temperatures:
+            first = name not in temperatures
+            if first:
                 temperatures[name] = choose_temperature(teaching, starts=5)
             height = choose_height(teaching)
             rows: dict[str, dict[str, dict[str, float]]] = {}
             for alphabet, table in zip(test, embed(network, list(test.values())), strict=True):
-                numbers = {"known": way_of(table), **estimates(table, height)}
+                numbers = {"known": way_of(table), "height": cut(table, height)}
+                if first:
+                    numbers["silhouette"] = silhouette(table)
                 for kind, number in numbers.items():
                     own = score(balanced(number, temperatures[name], starts=5), table)
                     own["number"] = float(number)
                     rows.setdefault(f"{name}, balanced, {kind}", {})[alphabet] = own
-                own = score(k_means(way_of(table)), table)
-                rows.setdefault(f"{name}, k-means, known", {})[alphabet] = own
+                if first:
+                    own = score(k_means(way_of(table)), table)
+                    rows.setdefault(f"{name}, k-means, known", {})[alphabet] = own
             for row, values in rows.items():
                 found.setdefault(row, []).append(values)
             print("alphabets", seed, name, flush=True)
@@ -242,19 +249,21 @@ def choose_height(tables: Tables) -> float:
     return float(candidates[np.flatnonzero(errors == errors.min())].mean())
 
 
-def estimates(table: Samples, height: float) -> dict[str, int]:
-    """Numbers of characters by Ward's tree: cut at a height, or by the largest silhouette."""
+def cut(table: Samples, height: float) -> int:
+    """The number of clusters where Ward's tree is cut at a height."""
+    return int((heights(table) > height).sum()) + 1
+
+
+def silhouette(table: Samples) -> int:
+    """The number of clusters where Ward's tree has the largest silhouette."""
     rows = table.x.numpy()
     tree, distances = linkage(rows, "ward"), squareform(pdist(rows))
 
-    def silhouette(number: int) -> float:
+    def value(number: int) -> float:
         labels = fcluster(tree, number, "maxclust")
         return float(silhouette_score(distances, labels, metric="precomputed"))
 
-    return {
-        "height": int((tree[:, 2] > height).sum()) + 1,
-        "silhouette": max(range(2, LARGEST + 1), key=silhouette),
-    }
+    return max(range(2, LARGEST + 1), key=value)
 
 
 def average(runs: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
@@ -327,7 +336,7 @@ def main(argv: list[str] | None = None) -> None:
     val, test = (Omniglot(split, root=str(root)) for split in ("val", "test"))
     episodes = {}
     for way in (5, 20):
-        sets = draw_episodes(val, way, 100), draw_episodes(test, way, options.episodes)
+        sets = draw_episodes(val, way, 60), draw_episodes(test, way, options.episodes)
         episodes[str(way)] = few_shot(way, seeds, *sets)
     result = {
         "command": "METALIT_DATA=... python benchmarks/unsupervised/omniglot.py",

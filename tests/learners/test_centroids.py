@@ -114,6 +114,13 @@ def test_every_step_lowers_the_free_energy(balanced):
     assert energies[-1] < energies[0] - 0.1
 
 
+def test_the_free_energy_of_equal_prices_is_that_of_a_partition_function():
+    z, centres = normal(9, 2), normal(3, 2, seed=1)
+    cost = torch.cdist(z, centres).square()
+    expected = -0.7 * (-cost / 0.7).logsumexp(1).mean()
+    torch.testing.assert_close(free_energy(z, centres, z.new_zeros(1, 3), 0.7), expected)
+
+
 @pytest.mark.parametrize("balanced", [True, False])
 def test_after_many_steps_centres_are_the_means_of_what_chooses_them(balanced):
     z, _ = blobs([6, 6, 6], spread=1.0)
