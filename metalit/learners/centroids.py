@@ -34,8 +34,9 @@ class Centroids(Learner):
     training too and lets the gradient back through all steps; the outer loss must then not depend
     on the clusters' order (`MatchedCrossEntropy`, `SoftAdjustedRand`).
 
-    Departs from the paper: rows of the embedding have unit length by default, and the first centres
-    are drawn by k-means++ in several starts. The centre loss is left out.
+    Departs from the paper: rows of the embedding have unit length by default, the first centres are
+    drawn by k-means++ in several starts, where the paper starts at 0 and adds noise in each step,
+    and the loss that pulls rows to their centre is left out.
 
     Args:
         network: Maps x of shape `(N, *features)` to embeddings of shape `(N, D)`.
@@ -45,7 +46,7 @@ class Centroids(Learner):
             distances too.
         normalized: Scale embeddings to unit length, so that squared distances are at most 4.
         train_on: "labels" or "clusters".
-        starts: Draws of first centres.
+        starts: Draws of first centres; memory grows with starts * rows * clusters.
         steps: Updates of the centres.
         iterations: Of Sinkhorn, in each step.
         seed: Where first centres come from, in every task the same.
@@ -132,14 +133,14 @@ class Centroids(Learner):
 
     def _cluster(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Centres `(K, D)` and prices `(1, K)` of the start that ends lowest."""
-        sizes = self.temperature, self.balanced, self.iterations, self.steps
+        settings = self.temperature, self.balanced, self.iterations, self.steps
         with torch.no_grad():
             generator = torch.Generator().manual_seed(self.seed)
             rows = draw_starts(z.detach(), self.n_clusters, self.starts, generator)
-            ends = fit_centres(z, z[rows], *sizes)
+            ends = fit_centres(z, z[rows], *settings)
             best = free_energy(z, *ends, self.temperature).argmin()
         # once more, with the gradient of one start and not of all
-        return fit_centres(z, z[rows[best]], *sizes)
+        return fit_centres(z, z[rows[best]], *settings)
 
     def _choose(self, centres: Tensor, price: Tensor, query: Tensor) -> Tensor:
         cost = squared_distances(self._embed(query), centres)
