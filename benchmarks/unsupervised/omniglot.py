@@ -16,7 +16,7 @@ runs in FOLDER, where a later call finds them. Prints two tables and writes
   "silhouette", or at a "height" that is right on average in the five validation alphabets: it
   carries over as long as characters have about equally many drawings.
 - "learned" is the network of the last step, not of the best validation score. "untrained" is the
-  same pipeline with the initial weights of the same seed, "pixels" the same without a network: only
+  same pipeline with the initial weights of the first seed, "pixels" the same without a network: only
   the difference to "untrained" is learning.
 - Labels of the 172 validation characters chose the augmentations, and choose in every run the
   temperature of the clusters and the height, for each representation its own. They are used for
@@ -170,8 +170,8 @@ def few_shot(way: int, seeds: dict[int, Path], val: Tables, test: Tables) -> dic
     temperatures: dict[str, float] = {}
     for seed, checkpoint in seeds.items():
         for name, network in networks(checkpoint, seed).items():
-            if name == "pixels" and name in temperatures:
-                continue  # no seed changes them
+            if name != "learned" and name in temperatures:
+                continue  # controls: the first seed only
             tables = embed(network, test)
             if name not in temperatures:
                 temperatures[name] = choose_temperature(embed(network, val))
@@ -181,8 +181,9 @@ def few_shot(way: int, seeds: dict[int, Path], val: Tables, test: Tables) -> dic
             print(way, seed, name, temperatures[name], round(own.mean(), 2), flush=True)
     rows: dict[str, Any] = {name: interval(values) for name, values in found.items()}
     for kind in ("balanced", "k-means"):
-        pairs = zip(found[f"learned, {kind}"], found[f"untrained, {kind}"], strict=True)
-        rows[f"learned minus untrained, {kind}"] = interval([a - b for a, b in pairs])
+        (control,) = found[f"untrained, {kind}"]
+        gains = [own - control for own in found[f"learned, {kind}"]]
+        rows[f"learned minus untrained, {kind}"] = interval(gains)
     return {"temperatures": temperatures, "rows": rows}
 
 
@@ -208,7 +209,7 @@ def whole_alphabets(
     temperatures: dict[str, float] = {}
     for seed, checkpoint in seeds.items():
         for name, network in networks(checkpoint, seed).items():
-            if name == "pixels" and name in temperatures:
+            if name != "learned" and name in temperatures:
                 continue
             teaching = embed(network, list(val.values()))
             first = name not in temperatures
