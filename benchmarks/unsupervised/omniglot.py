@@ -16,8 +16,8 @@ runs in FOLDER, where a later call finds them. Prints two tables and writes
   "silhouette", or at a "height" that is right on average in the five validation alphabets: it
   carries over as long as characters have about equally many drawings.
 - "learned" is the network of the last step, not of the best validation score. "untrained" is the
-  same pipeline with the initial weights of the first seed, "pixels" the same without a network: only
-  the difference to "untrained" is learning.
+  same pipeline with initial weights, "pixels" the same without a network, both for the first seed
+  only, as k-means is. Only the difference to "untrained" is learning.
 - Labels of the 172 validation characters chose the augmentations, and choose in every run the
   temperature of the clusters and the height, for each representation its own. They are used for
   nothing else, and the test characters for nothing but the tables.
