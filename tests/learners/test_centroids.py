@@ -255,16 +255,14 @@ def test_training_through_the_clusters_finds_the_columns_that_matter():
     learner = Centroids(
         nn.Linear(6, 3).double(), 3, temperature=0.5, train_on="clusters", starts=2, steps=4
     )
-    untrained = np.mean(
-        [accuracy(learner(unlabelled(x), x), y) for x, y in map(episode, range(20))]
-    )
-    optimizer = torch.optim.Adam(learner.parameters(), 0.03)
-    for seed in range(100, 180):
+    untrained = np.mean([accuracy(learner(unlabelled(x), x), y) for x, y in map(episode, range(8))])
+    optimizer = torch.optim.Adam(learner.parameters(), 0.05)
+    for seed in range(100, 160):
         x, y = episode(seed)
         optimizer.zero_grad()
         MatchedCrossEntropy()(learner(unlabelled(x), x), y).backward()
         optimizer.step()
-    trained = np.mean([accuracy(learner(unlabelled(x), x), y) for x, y in map(episode, range(20))])
+    trained = np.mean([accuracy(learner(unlabelled(x), x), y) for x, y in map(episode, range(8))])
     assert untrained < 0.7
     assert trained > 0.9
 
