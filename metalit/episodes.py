@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -11,7 +12,8 @@ class Samples(NamedTuple):
     Attributes:
         x: Inputs of shape `(N, *features)`; `(B, N, *features)` in a meta-batch.
         y: Labels of shape `(N,)`, int64 in `[0, way)`, with -1 for "no label"; `(B, N)` in a
-            meta-batch. Regression targets are floats of shape `(N, d)` or `(B, N, d)`.
+            meta-batch. -k with k > 1 stands for "no label, but there are k clusters" (see
+            `unlabelled`). Regression targets are floats of shape `(N, d)` or `(B, N, d)`.
     """
 
     x: Tensor
@@ -26,3 +28,20 @@ class Episode(NamedTuple):
 
     support: Samples
     query: Samples
+
+
+def unlabelled(x: Tensor, n_clusters: int | None = None) -> Samples:
+    """Samples without labels, of which the number of clusters may be known.
+
+    Args:
+        x: Inputs of shape `(N, *features)`.
+        n_clusters: At least 2, or None if it is not known.
+    """
+    mark = -1 if n_clusters is None else -n_clusters
+    return Samples(x, torch.full((len(x),), mark, dtype=torch.int64, device=x.device))
+
+
+def given_clusters(y: Tensor) -> int | None:
+    """Return the number of clusters that labels of `unlabelled` tell, None if they do not."""
+    mark = int(y.min()) if y.numel() and not y.is_floating_point() else 0
+    return -mark if mark < -1 else None

@@ -23,16 +23,21 @@ from metalit.hyperparameters import build_arguments, describe
 from metalit.inner_loops import GradientDescent, InnerLoop
 from metalit.learners import (
     MAML,
+    AmortizedClusterer,
+    AmortizedDetector,
     Centroids,
     FineTuned,
     Learner,
+    PairwiseSimilarity,
     Prototypes,
     Readout,
+    SelfSupervised,
     SklearnClassifier,
     SklearnClusterer,
     SklearnDetector,
     SklearnRegressor,
     SupervisedMetaLearner,
+    TwoViews,
     UnsupervisedMetaLearner,
 )
 from metalit.networks import MLP
@@ -49,6 +54,10 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
     ),
     "Prototypes": lambda: Prototypes(MLP(4, 8, 5)),
     "Readout": lambda: Readout(SklearnClusterer(KMeans(), n_clusters=3)),
+    "SelfSupervised": lambda: SelfSupervised(
+        MAML(MLP(4, 8, 3), GradientDescent(0.1), losses.MutualInformation(consistency=1.0)),
+        TwoViews(noise=0.1),
+    ),
     "SklearnClassifier": lambda: SklearnClassifier(GaussianNB()),
     "SklearnClusterer": lambda: SklearnClusterer(KMeans(), n_clusters=3),
     "SupervisedMetaLearner": lambda: SupervisedMetaLearner(
@@ -62,12 +71,16 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
         SklearnClassifier(GaussianNB()), n_clusters=3
     ),
 }
-OTHER_LEARNERS = {  # with one output, or targets: tests/learners has their tests
+OTHER_LEARNERS = {  # one output, targets, or pairs: tests/learners has their tests
+    "AmortizedClusterer": AmortizedClusterer,
+    "AmortizedDetector": AmortizedDetector,
+    "PairwiseSimilarity": PairwiseSimilarity,
     "SklearnDetector": SklearnDetector,
     "SklearnRegressor": SklearnRegressor,
 }
 BLIND = {
     "Centroids",
+    "SelfSupervised",
     "SklearnClusterer",
     "UnsupervisedMetaLearner",
 }  # never look at the support labels
@@ -92,13 +105,23 @@ METRICS: dict[str, Callable[[], metrics.EpisodeMetric]] = {
     "MatchedAccuracy": metrics.MatchedAccuracy,
     "MeanSquaredError": metrics.MeanSquaredError,
     "NormalizedMutualInfo": metrics.NormalizedMutualInfo,
+    "PairAUROC": metrics.PairAUROC,
 }
 LOSSES: dict[str, Callable[[], nn.Module]] = {
     "BinaryCrossEntropy": losses.BinaryCrossEntropy,
     "OneClassCrossEntropy": losses.OneClassCrossEntropy,
+    "DEC": losses.DEC,
+    "DeepKMeans": lambda: losses.DeepKMeans(temperature=0.5),
+    "DeepSVDD": lambda: losses.DeepSVDD(nu=0.1),
+    "DensityRatio": lambda: losses.DensityRatio(power=0.5),
     "CrossEntropyLoss": lambda: nn.CrossEntropyLoss(label_smoothing=0.1, ignore_index=-1),
     "MSELoss": nn.MSELoss,
     "MatchedCrossEntropy": losses.MatchedCrossEntropy,
+    "MutualInformation": lambda: losses.MutualInformation(marginal=4.0, consistency=0.5),
+    "OutlierExposure": lambda: losses.OutlierExposure(weight=0.5),
+    "PairwiseCrossEntropy": lambda: losses.PairwiseCrossEntropy(balanced=True),
+    "PairwiseLogistic": losses.PairwiseLogistic,
+    "SimilarityCrossEntropy": losses.SimilarityCrossEntropy,
     "SoftAdjustedRand": losses.SoftAdjustedRand,
     "SoftKMeans": lambda: losses.SoftKMeans(temperature=0.5),
 }
@@ -342,9 +365,8 @@ def test_an_augmentation_built_again_does_the_same(name: str) -> None:
 def test_a_metric_gives_one_float_an_episode_and_has_a_name(name: str) -> None:
     metric = METRICS[name]()
     generator = torch.Generator().manual_seed(0)
-    outputs = torch.randn(
-        4, 6, 1 if name in ("AUROC", "MeanSquaredError") else 3, generator=generator
-    )
+    width = {"AUROC": 1, "MeanSquaredError": 1, "PairAUROC": 6}.get(name, 3)
+    outputs = torch.randn(4, 6, width, generator=generator)
     y = torch.arange(6).remainder(2).expand(4, 6)
     values = metric(outputs, outputs + 1 if name == "MeanSquaredError" else y)
     assert values.shape == (4,)

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
+from ..datasets.tensors import as_tensors
 from ..episodes import Episode
 from ..tasks import TaskDistribution
 from .episode_dataset import EpisodeDataset, MetaBatch
@@ -108,10 +109,10 @@ class EpisodeDataModule(LightningDataModule):
             raise ValueError(
                 "the tasks are synthetic and have no inputs of their own: set dataset."
             )
-        return _tensors(self.dataset(split))[0]
+        return as_tensors(self.dataset(split))[0]
 
     def _fit(self, tasks: TaskDistribution, split: str) -> TaskDistribution:
-        return tasks if self.dataset is None else tasks.fit(*_tensors(self.dataset(split)))
+        return tasks if self.dataset is None else tasks.fit(*as_tensors(self.dataset(split)))
 
     def _loader(
         self,
@@ -142,13 +143,3 @@ class EpisodeDataModule(LightningDataModule):
             return 0
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
         return int(progress.processed)
-
-
-def _tensors(dataset: Dataset[Any]) -> tuple[Tensor, Tensor | None]:
-    """Return all inputs and, where there are any, all labels of a map-style data set."""
-    if isinstance(dataset, TensorDataset):
-        tensors: tuple[Tensor, ...] = dataset.tensors
-    else:
-        items = default_collate([dataset[index] for index in range(len(dataset))])  # type: ignore[arg-type]
-        tensors = (items,) if isinstance(items, Tensor) else tuple(items)
-    return tensors[0], tensors[1] if len(tensors) > 1 else None

@@ -54,7 +54,8 @@ class EpisodeDataset(Dataset[tuple[Episode, int]]):
         """Return episode `index` and the seed of its transform."""
         draw_seed, transform_seed = episode_seeds(self.seed, self.stage, index)
         generator = torch.Generator().manual_seed(draw_seed)
-        return self.tasks.sample(generator), transform_seed
+        tasks = self.tasks.at(index) if self.stage == "train" else self.tasks
+        return tasks.sample(generator), transform_seed
 
     def collate(self, items: Sequence[tuple[Episode, int]]) -> MetaBatch:
         """Stack episodes into a meta-batch."""

@@ -1,5 +1,6 @@
 """The user's own arrays and tables."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +32,7 @@ class Arrays(TensorDataset):
 
     Args:
         split: "train", "val" or "test".
-        path: The file or folder.
+        path: The file or folder; environment variables in it are filled in ($DATA/mine.csv).
         label: Column or .npz key of the labels: text or whole numbers; an empty cell or -1 is a row
             without a label. If None, the column `label` or the key `y` where there is one.
         fractions: Shares of train, val and test; not used for a folder.
@@ -67,7 +68,7 @@ class Arrays(TensorDataset):
         self.fractions = fractions
         self.by = by
         self.seed = seed
-        source = Path(path).expanduser()
+        source = Path(os.path.expandvars(path)).expanduser()
         has_folder = source.is_dir()
         file = _file_of(source, split) if has_folder else source
         features, labels = read_table(str(file), label)

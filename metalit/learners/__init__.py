@@ -1,26 +1,39 @@
 """Learners: functions from a support set and query inputs to query outputs."""
 
+from .amortized_clusterer import AmortizedClusterer
+from .amortized_detector import AmortizedDetector
 from .base import Learner
 from .centroids import Centroids
 from .fine_tuned import FineTuned
 from .maml import MAML
+from .pairwise_similarity import PairwiseSimilarity
+from .pretexts import ArtificialOutliers, Pretext, ShuffledColumns, TwoViews
 from .prototypes import Prototypes
 from .readout import Readout
+from .self_supervised import SelfSupervised
 from .sklearn import SklearnClassifier, SklearnClusterer, SklearnDetector, SklearnRegressor
 from .supervised import SupervisedMetaLearner
 from .unsupervised import UnsupervisedMetaLearner
 
 __all__ = [
     "MAML",
+    "AmortizedClusterer",
+    "AmortizedDetector",
+    "ArtificialOutliers",
     "Centroids",
     "FineTuned",
     "Learner",
+    "PairwiseSimilarity",
+    "Pretext",
     "Prototypes",
     "Readout",
+    "SelfSupervised",
+    "ShuffledColumns",
     "SklearnClassifier",
     "SklearnClusterer",
     "SklearnDetector",
     "SklearnRegressor",
     "SupervisedMetaLearner",
+    "TwoViews",
     "UnsupervisedMetaLearner",
 ]

@@ -3,7 +3,7 @@
 from .accuracy import Accuracy, MatchedAccuracy
 from .base import EpisodeMetric
 from .clustering import AdjustedRand, NormalizedMutualInfo
-from .detection import AUROC
+from .detection import AUROC, PairAUROC
 from .mean import MeanConfidence, MeanWithInterval
 from .regression import MeanSquaredError
 
@@ -17,4 +17,5 @@ __all__ = [
     "MeanSquaredError",
     "MeanWithInterval",
     "NormalizedMutualInfo",
+    "PairAUROC",
 ]

@@ -39,6 +39,37 @@ class AUROC(EpisodeMetric):
         return torch.stack(areas).float()
 
 
+class PairAUROC(EpisodeMetric):
+    """Area under the ROC curve of log-odds that pairs of rows have one label.
+
+    Pairs with log-odds of exactly 0 were not looked at; these, and pairs with a row of label -1, do
+    not count. NaN for an episode in which all pairs that count are of one kind.
+    """
+
+    name = "pair_auroc"
+
+    def forward(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Score each episode, 0 to 1.
+
+        Args:
+            outputs: Log-odds of shape `(B, Q, Q)`.
+            y: Labels of shape `(B, Q)`, -1 for "no label".
+
+        Returns:
+            Areas of shape `(B,)`, float32.
+        """
+        return torch.stack([_pair_area(*pair) for pair in zip(outputs, y, strict=True)]).float()
+
+
+def _pair_area(odds: Tensor, labels: Tensor) -> Tensor:
+    known = labels >= 0
+    one, other = (odds.triu(1) * known[:, None] * known).nonzero(as_tuple=True)
+    together = labels[one] == labels[other]
+    if together.all() or not together.any():
+        return odds.new_tensor(torch.nan)
+    return _area(odds[one, other].double(), together.long())
+
+
 def _area(scores: Tensor, labels: Tensor) -> Tensor:
     """The Mann-Whitney statistic of one episode, from ranks that are averaged over ties."""
     if len(labels) == 0:

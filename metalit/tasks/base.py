@@ -30,6 +30,16 @@ class TaskDistribution(ABC):
         """
         return self
 
+    def at(self, number: int) -> "TaskDistribution":
+        """Return the distribution that training episode `number` comes from: always the same.
+
+        A curriculum answers differently as the numbers grow. Evaluation does not ask.
+
+        Args:
+            number: Number of the episode, 0 or more.
+        """
+        return self
+
     @abstractmethod
     def sample(self, generator: torch.Generator) -> Episode:
         """Draw one episode on the CPU, from nothing but the generator and the fitted data.

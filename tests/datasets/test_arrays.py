@@ -250,3 +250,9 @@ def test_bad_arguments_are_refused(tmp_path, split, arguments, message):
     np.save(tmp_path / "t.npy", np.zeros((2, 1)))
     with pytest.raises(ValueError, match=message):
         Arrays(split, str(tmp_path / "t.npy"), **arguments)
+
+
+def test_environment_variables_in_the_path_are_filled_in(tmp_path, monkeypatch):
+    np.savez(tmp_path / "rows.npz", x=np.arange(40.0).reshape(20, 2))
+    monkeypatch.setenv("ROWS_FOLDER", str(tmp_path))
+    assert len(Arrays("train", "$ROWS_FOLDER/rows.npz", fractions=(1, 0, 0))) == 20

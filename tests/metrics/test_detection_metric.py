@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from metalit.metrics import AUROC
+from metalit.metrics import AUROC, PairAUROC
 
 
 def meta_batch(ties):
@@ -54,3 +54,22 @@ def test_an_episode_of_one_class_and_two_outputs_are_refused():
         AUROC()(outputs, y)
     with pytest.raises(ValueError, match="1 output"):
         AUROC()(torch.zeros(5, 40, 2), y)
+
+
+def test_the_area_of_pairs_is_that_of_scikit_learn_over_the_pairs_looked_at() -> None:
+    odds = torch.randn(2, 9, 9, generator=torch.Generator().manual_seed(0))
+    odds = (odds + odds.mT).masked_fill(torch.eye(9).bool(), 0)
+    odds[:, 0, 4] = odds[:, 4, 0] = 0.0
+    y = torch.tensor([[0, 0, 1, 1, 2, 2, 0, -1, 1], [0, 1, 0, 1, 0, 1, 0, 1, -1]])
+    expected = []
+    for of_task, labels in zip(odds, y, strict=True):
+        one, other = torch.triu_indices(9, 9, 1)
+        kept = (labels[one] >= 0) & (labels[other] >= 0) & (of_task[one, other] != 0)
+        one, other = one[kept], other[kept]
+        expected.append(roc_auc_score(labels[one] == labels[other], of_task[one, other]))
+    assert PairAUROC()(odds, y).tolist() == pytest.approx(expected)
+
+
+def test_pairs_of_one_kind_have_no_area() -> None:
+    odds = torch.ones(1, 3, 3)
+    assert PairAUROC()(odds, torch.zeros(1, 3, dtype=torch.int64)).isnan().all()

@@ -1,0 +1,284 @@
+"""Anomaly detection on the 21 classical tables of ADBench: learned, untrained and classical.
+
+    METALIT_DATA=... python benchmarks/unsupervised/detection.py \
+        [--weights SEED0.ckpt SEED1.ckpt ...] [--splits 3] [--rows 2000]
+
+Writes `benchmarks/results/unsupervised_detection.json` and `docs/unsupervised_detection.png`.
+Rows of PyOD (ECOD, COPOD, CBLOF, HBOS, PCA) are there where PyOD is installed
+(`benchmarks/unsupervised/requirements.txt`).
+
+- A table of more than 2,000 rows is subsampled at random, anew for each split; columns are
+  standardised by the rows that a detector is fitted on. A score is the AUROC, averaged over splits.
+- "one-class": fitted on half of the normal rows, asked about the other half and all anomalies.
+  "unsupervised": fitted on all rows without labels, and asked about the same.
+- "learned" is `MetaDetector`, the mean of the AUROC of several training seeds, or of the weights
+  that ship. "untrained" is the same pipeline before training: the plain mean of its calibrated
+  scores. Only the difference of the two is learning.
+- "transductive": the query is judged as a set, so that its own distribution is known, which no
+  classical row knows. It stands beside its own untrained control and is no default. In the
+  unsupervised protocol there is nothing more to be known, and no such row.
+- Intervals are 95 % percentile bootstrap intervals over tables of the mean paired difference.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.ensemble import IsolationForest
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import OneClassSVM
+
+from metalit.estimators import MetaDetector
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from accuracy import RESULTS, commit
+
+Array = NDArray[Any]
+Detector = Callable[[Array, Array | None], Array]  # (context, query or None for itself) -> scores
+PROTOCOLS = ("one-class", "unsupervised")
+
+# detectors
+
+
+def neighbours(k: int) -> Detector:
+    """Distance to the k-th nearest row, as PyOD's KNN has it."""
+
+    def score(context: Array, query: Array | None) -> Array:
+        index = NearestNeighbors(n_neighbors=min(k, len(context) - 1)).fit(context)
+        return index.kneighbors(query)[0][:, -1]
+
+    return score
+
+
+def lof(context: Array, query: Array | None) -> Array:
+    size = min(20, len(context) - 1)
+    if query is None:
+        return -LocalOutlierFactor(size).fit(context).negative_outlier_factor_
+    return -LocalOutlierFactor(size, novelty=True).fit(context).score_samples(query)
+
+
+def sklearn_detector(make: Callable[[], Any]) -> Detector:
+    def score(context: Array, query: Array | None) -> Array:
+        return -make().fit(context).score_samples(context if query is None else query)
+
+    return score
+
+
+def pyod_detector(make: Callable[[], Any]) -> Detector:
+    def score(context: Array, query: Array | None) -> Array:
+        model = make().fit(context)
+        scores = model.decision_scores_ if query is None else model.decision_function(query)
+        return np.nan_to_num(scores)  # HBOS gives infinite scores
+
+    return score
+
+
+def meta(weights: str | None, transductive: bool = False) -> Detector:
+    def score(context: Array, query: Array | None) -> Array:
+        detector = MetaDetector(weights=weights, transductive=transductive).fit(context)
+        return detector.decision_scores_ if query is None else -detector.score_samples(query)
+
+    return score
+
+
+def classical() -> dict[str, Detector]:
+    rows: dict[str, Detector] = {
+        "KNN k=1": neighbours(1),
+        "KNN k=5": neighbours(5),
+        "KNN k=50": neighbours(50),
+        "LOF": lof,
+        "OCSVM": sklearn_detector(OneClassSVM),
+        "IForest": sklearn_detector(lambda: IsolationForest(random_state=0)),
+    }
+    try:
+        from pyod.models.cblof import CBLOF
+        from pyod.models.copod import COPOD
+        from pyod.models.ecod import ECOD
+        from pyod.models.hbos import HBOS
+        from pyod.models.pca import PCA
+    except ImportError as error:
+        print(f"without the rows of PyOD: {error}")
+        return rows
+    return {
+        **rows,
+        "ECOD": pyod_detector(ECOD),
+        "COPOD": pyod_detector(COPOD),
+        "CBLOF": pyod_detector(lambda: CBLOF(random_state=0)),
+        "HBOS": pyod_detector(HBOS),
+        "PCA": pyod_detector(PCA),
+    }
+
+
+# tables
+
+
+def read(file: Path) -> tuple[Array, Array]:
+    with np.load(file) as content:
+        return np.asarray(content["X"], dtype=np.float64), content["y"].astype(np.int64)
+
+
+def split(x: Array, y: Array, protocol: str, rows: int, seed: int) -> tuple[Array, Any, Array]:
+    """Context, query (None for the context itself) and the labels of what is scored."""
+    random = np.random.default_rng([seed, len(x), x.shape[1]])
+    chosen = random.permutation(len(x))[:rows]
+    if protocol == "unsupervised":
+        return StandardScaler().fit_transform(x[chosen]), None, y[chosen]
+    normal = random.permutation(chosen[y[chosen] == 0])
+    half = len(normal) // 2
+    asked = np.concatenate([normal[half:], chosen[y[chosen] == 1]])
+    scaler = StandardScaler().fit(x[normal[:half]])
+    return scaler.transform(x[normal[:half]]), scaler.transform(x[asked]), y[asked]
+
+
+def measure(
+    detectors: dict[str, Detector], files: Sequence[Path], protocol: str, rows: int, splits: int
+) -> dict[str, dict[str, list[float]]]:
+    """AUROC and seconds of each detector on each table, averaged over splits."""
+    found: dict[str, dict[str, list[float]]] = {
+        name: {"auroc": [], "seconds": []} for name in detectors
+    }
+    for file in files:
+        x, y = read(file)
+        cuts = [split(x, y, protocol, rows, seed) for seed in range(splits)]
+        for name, detector in detectors.items():
+            areas, start = [], time.perf_counter()
+            for context, query, labels in cuts:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # duplicates of LOF, bins of HBOS
+                    areas.append(roc_auc_score(labels, detector(context, query)))
+            found[name]["auroc"].append(float(np.mean(areas)))
+            found[name]["seconds"].append((time.perf_counter() - start) / splits)
+        print(protocol, file.stem, {n: round(v["auroc"][-1], 3) for n, v in found.items()})
+    return found
+
+
+# the report
+
+
+def interval(values: Array) -> list[float]:
+    random = np.random.default_rng(0)
+    means = values[random.integers(len(values), size=(10_000, len(values)))].mean(axis=1)
+    return np.quantile(means, [0.025, 0.975]).round(4).tolist()
+
+
+def average_seeds(found: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, list[float]]]:
+    """One row for all training seeds, which are named `... seed N`."""
+    rows = {name: row for name, row in found.items() if " seed " not in name}
+    names = [name.split(" seed ")[0] for name in found if " seed " in name]
+    for name in dict.fromkeys(names):
+        seeds = [row for other, row in found.items() if other.startswith(f"{name} seed ")]
+        rows[name] = {
+            key: np.mean([row[key] for row in seeds], axis=0).tolist() for key in seeds[0]
+        }
+    return rows
+
+
+def compare(rows: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
+    """Paired differences of the learned rows from their control and from the classical ones."""
+    pairs = []
+    for one in ("learned", "learned, transductive"):
+        if one not in rows:
+            continue
+        control = one.replace("learned", "untrained")
+        others = [name for name in rows if "learned" not in name and "untrained" not in name]
+        for other in (control, *others):
+            difference = np.array(rows[one]["auroc"]) - np.array(rows[other]["auroc"])
+            pairs.append(
+                {
+                    "pair": f"{one} - {other}",
+                    "mean": round(float(difference.mean()), 4),
+                    "ci95": interval(difference),
+                    "wins": int((difference > 0).sum()),
+                    "losses": int((difference < 0).sum()),
+                }
+            )
+    return pairs
+
+
+def draw(result: dict[str, Any], file: Path) -> None:
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    for place, protocol in enumerate(PROTOCOLS):
+        rows = sorted(result[protocol]["rows"].items(), key=lambda item: item[1]["mean"])
+        axes = figure.add_subplot(1, 2, place + 1, title=protocol, xlabel="mean AUROC, 95 %")
+        for height, (name, row) in enumerate(rows):
+            color = "tab:orange" if "learned" in name else "tab:blue"
+            color = "tab:green" if "untrained" in name else color
+            axes.plot(row["ci95"], [height, height], color=color, alpha=0.4, linewidth=3)
+            axes.plot(row["mean"], height, "o", color=color)
+        axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+        axes.grid(alpha=0.3)
+    figure.savefig(file, dpi=130)
+
+
+def summarise(rows: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
+    return {
+        name: {
+            "mean": round(float(np.mean(row["auroc"])), 4),
+            "ci95": interval(np.array(row["auroc"])),
+            "seconds": round(float(np.mean(row["seconds"])), 3),
+            "tables": np.round(row["auroc"], 4).tolist(),
+        }
+        for name, row in rows.items()
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=os.environ.get("METALIT_DATA"))
+    parser.add_argument("--weights", nargs="*", default=["detector"], help="one a training seed")
+    parser.add_argument("--splits", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=2000, help="of a table")
+    parser.add_argument("--tables", type=int, help="only so many, to try it out")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--figure", type=Path, default=RESULTS.parents[1] / "docs")
+    options = parser.parse_args(argv)
+    if options.data is None:
+        parser.error("set METALIT_DATA or --data to the folder with adbench/classical")
+    files = sorted((Path(options.data) / "adbench" / "classical").glob("*.npz"))[: options.tables]
+    result: dict[str, Any] = {"commit": commit(), "tables": [file.stem for file in files]}
+    for protocol in PROTOCOLS:
+        detectors = classical()
+        modes = (False, True) if protocol == "one-class" else (False,)
+        for transductive in modes:
+            suffix = ", transductive" if transductive else ""
+            detectors[f"untrained{suffix}"] = meta(None, transductive)
+            for seed, weights in enumerate(options.weights):
+                detectors[f"learned{suffix} seed {seed}"] = meta(weights, transductive)
+        found = measure(detectors, files, protocol, options.rows, options.splits)
+        rows = average_seeds(found)
+        result[protocol] = {
+            "rows": summarise(rows),
+            "seeds": {n: round(float(np.mean(r["auroc"])), 4) for n, r in found.items()},
+            "differences": compare(rows),
+        }
+        show(protocol, result[protocol])
+    options.results.mkdir(parents=True, exist_ok=True)
+    (options.results / "unsupervised_detection.json").write_text(json.dumps(result, indent=1))
+    draw(result, options.figure / "unsupervised_detection.png")
+    return result
+
+
+def show(protocol: str, found: dict[str, Any]) -> None:
+    print(f"\n{protocol}: mean AUROC [95 % interval], seconds a table")
+    for name, row in sorted(found["rows"].items(), key=lambda item: -item[1]["mean"]):
+        low, high = row["ci95"]
+        print(f"{name:28} {row['mean']:.4f} [{low:.3f}, {high:.3f}] {row['seconds']:.2f}")
+    for pair in found["differences"]:
+        low, high = pair["ci95"]
+        wins = f"{pair['wins']} wins, {pair['losses']} losses"
+        print(f"{pair['pair']:45} {pair['mean']:+.4f} [{low:+.4f}, {high:+.4f}] {wins}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+"""Classical anomaly scores of one table, all at once: what the amortised detector weighs."""
+
+from .base import AnomalyScores
+from .calibration import Calibration
+from .shift import ShiftScores
+
+__all__ = ["AnomalyScores", "Calibration", "ShiftScores"]

@@ -1,0 +1,256 @@
+"""Minimum spanning trees, and partitions that come from removing or adding their edges."""
+
+import heapq
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+from scipy.cluster.hierarchy import cophenet
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import minimum_spanning_tree
+
+from .types import Floats, Integers
+
+
+class SpanningTree(NamedTuple):
+    """The n - 1 edges of a tree over n rows, the shortest first.
+
+    Attributes:
+        low: One end of each edge, `(n - 1,)`.
+        high: The other end.
+        lengths: Ascending, `(n - 1,)`.
+        merges: The same as scikit-learn's and SciPy's linkage matrix, `(n - 1, 4)`: the two parts
+            that an edge joins, its length, and the number of rows in both.
+    """
+
+    low: Integers
+    high: Integers
+    lengths: Floats
+    merges: Floats
+
+
+def spanning_tree(n: int, low: Integers, high: Integers, lengths: Floats) -> SpanningTree:
+    """Find the minimum spanning tree of a connected graph of n rows.
+
+    Args:
+        n: Rows.
+        low: One end of each of E edges, `(E,)`.
+        high: The other end.
+        lengths: Not negative, `(E,)`.
+    """
+    graph = coo_array((lengths + 1e-9, (low, high)), shape=(n, n))  # SciPy takes 0 for no edge
+    tree = minimum_spanning_tree(graph.tocsr()).tocoo()
+    order = np.argsort(tree.data, kind="stable")
+    ends = tree.row[order].astype(np.int64), tree.col[order].astype(np.int64)
+    return SpanningTree(*ends, tree.data[order], _merges(*ends, tree.data[order]))
+
+
+def _merges(low: Integers, high: Integers, lengths: Floats) -> Floats:
+    n = len(lengths) + 1
+    parts, node, size = _Parts(n), list(range(n)), [1] * n
+    merges = np.zeros((n - 1, 4))
+    pairs = zip(low.tolist(), high.tolist(), lengths.tolist(), strict=True)
+    for number, (a, b, length) in enumerate(pairs):
+        one, other = parts.find(a), parts.find(b)
+        size_of_both = size[one] + size[other]
+        merges[number] = node[one], node[other], length, size_of_both
+        root = parts.join(one, other)
+        node[root], size[root] = n + number, size_of_both
+    return merges
+
+
+def bottlenecks(tree: SpanningTree, one: Integers, other: Integers) -> Floats:
+    """The longest edge on the path between the rows of R pairs, of shape `(R,)`."""
+    n = len(tree.lengths) + 1
+    condensed = cophenet(tree.merges)
+    low, high = np.minimum(one, other), np.maximum(one, other)
+    return np.asarray(condensed[n * low - low * (low + 1) // 2 + high - low - 1])
+
+
+def genie(tree: SpanningTree, numbers: Collection[int], threshold: float = 0.3) -> Integers:
+    """Cluster by Genie: single linkage that keeps the sizes even (Gagolewski et al., 2016).
+
+    Parts are joined by the shortest edge; but as long as the Gini index of their sizes is above
+    the threshold, by the shortest edge of one of the smallest parts.
+
+    Args:
+        tree: Spanning tree of n rows.
+        numbers: Numbers of clusters, each 1 to n.
+        threshold: 0 for parts of equal size to 1 for single linkage.
+
+    Returns:
+        For each number, in the order given, clusters of shape `(len(numbers), n)`.
+
+    References:
+        Genie: A new, fast, and outlier-resistant hierarchical clustering algorithm,
+        https://doi.org/10.1016/j.ins.2016.05.003
+    """
+    n = len(tree.lengths) + 1
+    low, high = tree.low.tolist(), tree.high.tolist()
+    parts, size, sizes = _Parts(n), [1] * n, _Sizes(n)
+    used, first = [False] * (n - 1), 0
+    smallest, place = 0, 0  # of the edges before `place` none has an end in a smallest part
+    found = dict[int, Integers]()
+    while True:
+        if sizes.number in numbers:
+            roots = [parts.find(row) for row in range(n)]
+            found[sizes.number] = np.unique(roots, return_inverse=True)[1].astype(np.int64)
+        if len(found) == len(set(numbers)):
+            return np.stack([found[number] for number in numbers])
+        if sizes.gini > threshold:
+            if sizes.levels[0] != smallest:
+                smallest, place = sizes.levels[0], 0
+            while used[place] or (
+                size[parts.find(low[place])] != smallest
+                and size[parts.find(high[place])] != smallest
+            ):
+                place += 1
+            edge = place
+        else:
+            while used[first]:
+                first += 1
+            edge = first
+        used[edge] = True
+        one, other = parts.find(low[edge]), parts.find(high[edge])
+        sizes.merge(size[one], size[other])
+        both = size[one] + size[other]
+        size[parts.join(one, other)] = both
+
+
+class _Sizes:
+    """Sizes of parts, of n rows in all, and the sum of their differences over all pairs."""
+
+    def __init__(self, n: int) -> None:
+        self.rows = n
+        self.number = n
+        self.levels = [1]  # sizes that occur, ascending
+        self.counts = {1: n}
+        self.differences = 0
+
+    @property
+    def gini(self) -> float:
+        """0 for equal sizes to 1 for one part with nearly all rows."""
+        return self.differences / ((self.number - 1) * self.rows) if self.number > 1 else 0.0
+
+    def merge(self, one: int, other: int) -> None:
+        rows = self.rows
+        for size in (one, other):
+            self._count(size, -1)
+            rows -= size
+            self.differences -= self._apart(size, rows)
+        self.differences += self._apart(one + other, rows)
+        self._count(one + other, 1)
+
+    def _apart(self, size: int, rows: int) -> int:
+        """Sum of |size - s| over the parts s there are, which have so many rows."""
+        number = below = 0
+        for level in self.levels:
+            if level > size:
+                break
+            number += self.counts[level]
+            below += level * self.counts[level]
+        return size * (2 * number - self.number) + rows - 2 * below
+
+    def _count(self, size: int, change: int) -> None:
+        self.number += change
+        self.counts[size] = self.counts.get(size, 0) + change
+        if not self.counts[size]:
+            del self.counts[size]
+            self.levels.remove(size)
+        elif change == 1 and self.counts[size] == 1:
+            self.levels = sorted(self.counts)
+
+
+def cut_dense(tree: SpanningTree, k: int, least: int) -> Integers:
+    """Cut the tree at its longest edges that part at least `least` rows from at least as many.
+
+    What an edge cuts off in smaller numbers counts as stray rows of the part, as in HDBSCAN
+    (Campello et al., 2013); at the end these join the cluster that the tree leads to.
+
+    Args:
+        tree: Spanning tree of n rows.
+        k: Number of clusters to cut it into; there are fewer where no such edge is left.
+        least: Smallest number of rows of a part.
+
+    Returns:
+        Clusters of shape `(n,)`, numbered from 0 without a gap.
+
+    References:
+        Density-based clustering based on hierarchical density estimates,
+        https://doi.org/10.1007/978-3-642-37456-2_14
+    """
+    n = len(tree.lengths) + 1
+    children = tree.merges[:, :2].astype(np.int64).tolist()
+    sizes = [1] * n + tree.merges[:, 3].astype(np.int64).tolist()
+
+    def next_cut(part: int) -> int:
+        """The highest edge in a part that divides it, -1 for none."""
+        while part >= n:
+            one, other = children[part - n]
+            if min(sizes[one], sizes[other]) >= least:
+                return part
+            part = one if sizes[one] >= sizes[other] else other
+        return -1
+
+    parts, cuts = {2 * n - 2}, list[tuple[float, int, int]]()
+
+    def offer(part: int) -> None:
+        cut = next_cut(part)
+        if cut >= 0:
+            heapq.heappush(cuts, (-tree.merges[cut - n, 2], cut, part))
+
+    offer(2 * n - 2)
+    while len(parts) < k and cuts:
+        _, cut, part = heapq.heappop(cuts)
+        parts.remove(part)
+        for child in children[cut - n]:
+            parts.add(child)
+            offer(child)
+    labels = np.full(n, -1, dtype=np.int64)
+    for number, part in enumerate(sorted(parts)):
+        stack = [part]
+        while stack:
+            part = stack.pop()
+            if part < n:
+                labels[part] = number
+            else:
+                stack.extend(children[part - n])
+    return _grow(tree, labels)
+
+
+def _grow(tree: SpanningTree, labels: Integers) -> Integers:
+    """Give rows that are -1 the label that reaches them first along short edges."""
+    known = labels.tolist()
+    strays = {row: [row] for row, label in enumerate(known) if label < 0}  # groups of rows
+    for a, b in zip(tree.low.tolist(), tree.high.tolist(), strict=True) if strays else ():
+        if known[a] < 0 and known[b] < 0:
+            small, large = sorted((strays[a], strays[b]), key=len)
+            large += small
+            strays.update(dict.fromkeys(small, large))
+        elif known[a] < 0 or known[b] < 0:
+            stray, label = (a, known[b]) if known[a] < 0 else (b, known[a])
+            for row in strays[stray]:
+                known[row] = label
+    return np.asarray(known, dtype=np.int64)
+
+
+class _Parts:
+    """Disjoint sets of rows."""
+
+    def __init__(self, n: int) -> None:
+        self.parent = list(range(n))
+        self.size = [1] * n
+
+    def find(self, row: int) -> int:
+        parent = self.parent
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    def join(self, one: int, other: int) -> int:
+        if self.size[one] < self.size[other]:
+            one, other = other, one
+        self.parent[other] = one
+        self.size[one] += self.size[other]
+        return one

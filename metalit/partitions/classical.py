@@ -1,0 +1,100 @@
+"""The partitions that classical algorithms make of a table, all from one neighbour graph."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.cluster.hierarchy import fcluster, linkage
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from ..graphs import (
+    NeighbourGraph,
+    cut_dense,
+    genie,
+    spectral_embedding,
+)
+from ..graphs.types import Floats, Integers
+
+CLASSICAL = ("k-means", "mixture", "ward", "spectral", "normalised spectral", "genie", "dense")
+"""What `classical_partitions` returns, in order."""
+
+WEAKEST = 1e-3  # weight of an edge of which nothing is left, so that the graph stays connected
+
+
+def classical_partitions(
+    graph: NeighbourGraph, numbers: Sequence[int], random_state: int = 0
+) -> Integers:
+    """Cluster a table by seven classical algorithms (see `CLASSICAL`).
+
+    k-means; a mixture of Gaussians with full covariances; Ward's linkage; spectral clustering of
+    the self-tuning neighbour graph, with and without scaling the rows of the embedding to length
+    one; Genie; and cuts of the tree of mutual reachability, as in HDBSCAN but into k clusters.
+
+    Args:
+        graph: Neighbour graph of n rows.
+        numbers: Numbers k of clusters, each 1 to n.
+        random_state: Seed of k-means and the mixture.
+
+    Returns:
+        Clusters of shape `(len(numbers), 7, n)`, in `[0, k)`.
+    """
+    table, n = graph.table, len(graph.table)
+    weights = np.maximum(graph.affinities, WEAKEST)
+    spectral = spectral_partitions(graph, weights, numbers, random_state)
+    ward, joined = linkage(table, "ward"), genie(graph.tree, numbers)
+    partitions = [
+        [
+            (by_means := k_means(table, k, random_state)),
+            _mixture(table, k, by_means, random_state),
+            fcluster(ward, k, "maxclust") - 1,
+            *spectral[place],
+            joined[place],
+            cut_dense(graph.reach_tree, k, smallest_part(n, k)),
+        ]
+        for place, k in enumerate(numbers)
+    ]
+    return np.array(partitions, dtype=np.int64)
+
+
+def k_means(table: Floats, k: int, random_state: int) -> Integers:
+    """Clusters of the best of three starts, `(n,)`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than clusters
+        clusterer = KMeans(k, n_init=3, random_state=random_state)
+        return np.asarray(clusterer.fit_predict(table), dtype=np.int64)
+
+
+def spectral_partitions(
+    graph: NeighbourGraph, weights: Floats, numbers: Sequence[int], random_state: int
+) -> list[tuple[Integers, Integers]]:
+    """k-means on the spectral embedding of a weighted graph, as it is and with rows of length 1.
+
+    The embedding has as many columns as clusters are asked for.
+    """
+    n = len(graph.table)
+    width = min(max(numbers), n - 2)
+    embedding = spectral_embedding(n, graph.low, graph.high, weights, width)
+    partitions = []
+    for k in numbers:
+        columns = embedding[:, :k]
+        lengths = np.maximum(np.linalg.norm(columns, axis=1, keepdims=True), 1e-12)
+        plain = k_means(columns, k, random_state)
+        partitions.append((plain, k_means(columns / lengths, k, random_state)))
+    return partitions
+
+
+def smallest_part(n: int, k: int) -> int:
+    """Rows that are enough for a cluster of its own when a tree is cut: a tenth of the mean."""
+    return max(min(4, n // k), n // (10 * k))
+
+
+def _mixture(table: Floats, k: int, otherwise: Integers, random_state: int) -> Integers:
+    mixture = GaussianMixture(k, reg_covar=1e-4, random_state=random_state)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return np.asarray(mixture.fit_predict(table), dtype=np.int64)
+    except ValueError:  # a covariance that cannot be inverted
+        return otherwise

@@ -1,0 +1,179 @@
+"""The learned clusterer: choices, numbers of clusters, adaptation, hard tables."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_blobs, make_moons
+from sklearn.metrics import adjusted_rand_score
+
+from metalit import Samples
+from metalit.episodes import given_clusters, unlabelled
+from metalit.inner_loops import GradientDescent
+from metalit.learners import AmortizedClusterer, PairwiseSimilarity
+from metalit.learners.amortized_clusterer import LADDER
+from metalit.networks import PairNetwork
+
+
+def untrained(**arguments) -> AmortizedClusterer:
+    torch.manual_seed(0)
+    return AmortizedClusterer(PairwiseSimilarity(PairNetwork(hidden=8, blocks=1)), **arguments)
+
+
+def blobs(k: int = 3, n: int = 150) -> tuple[torch.Tensor, np.ndarray]:
+    centres = [[9 * np.cos(a), 9 * np.sin(a)] for a in np.linspace(0, 2 * np.pi, k + 1)[:-1]]
+    x, y = make_blobs(n, centers=centres, random_state=0)
+    return torch.from_numpy(x).float(), y
+
+
+def test_the_number_of_clusters_travels_in_the_labels() -> None:
+    x = torch.zeros(4, 2)
+    assert unlabelled(x, 7).y.tolist() == [-7] * 4
+    assert given_clusters(unlabelled(x, 7).y) == 7
+    assert given_clusters(unlabelled(x).y) is None
+    assert given_clusters(torch.zeros(4, 1)) is None  # targets of a regression
+
+
+def test_blobs_are_found_with_the_number_given_in_either_way_or_not_at_all() -> None:
+    x, y = blobs(4)
+    for learner, support in (
+        (untrained(n_clusters=4), unlabelled(x)),
+        (untrained(), unlabelled(x, 4)),
+        (untrained(), unlabelled(x)),
+    ):
+        outputs = learner(support, x)
+        assert outputs.shape == (150, 4)
+        assert adjusted_rand_score(y, outputs.argmax(dim=1)) == 1
+        assert torch.allclose(outputs.exp().sum(dim=1), torch.ones(150), atol=1e-4)
+
+
+def test_labels_of_the_support_set_are_not_looked_at() -> None:
+    x, y = blobs()
+    labelled = Samples(x, torch.from_numpy(y))
+    blind = untrained(n_clusters=3)
+    assert torch.equal(blind(labelled, x), blind(unlabelled(x), x))
+
+
+def test_the_chosen_partition_has_the_highest_expected_index() -> None:
+    x, _ = make_moons(200, noise=0.06, random_state=0)
+    clustering = untrained(n_clusters=2).cluster(unlabelled(torch.from_numpy(x)))
+    assert clustering.confidence == max(clustering.scores.values())
+    assert clustering.scores[clustering.method] == clustering.confidence
+    assert len(clustering.scores) == 11
+
+
+def test_numbers_of_clusters_have_probabilities() -> None:
+    x, _ = blobs(4, 200)
+    clustering = untrained(most_clusters=12).cluster(unlabelled(x))
+    assert clustering.numbers == tuple(range(2, 13))
+    assert clustering.number_probabilities.sum() == pytest.approx(1)
+    assert clustering.numbers[int(clustering.number_probabilities.argmax())] == 4
+    broad = untrained(most_clusters=12, temperature=10.0).cluster(unlabelled(x))
+    assert broad.number_probabilities.max() < clustering.number_probabilities.max()
+    assert max(LADDER) == 30
+
+
+def test_new_rows_belong_where_their_neighbours_do_and_context_rows_to_themselves() -> None:
+    x, y = blobs()
+    learner = untrained(n_clusters=3)
+    predictor = pickle.loads(pickle.dumps(learner.learn(unlabelled(x[:100]))))
+    labels = learner.cluster(unlabelled(x[:100])).labels
+    assert np.array_equal(predictor(x[:100]).argmax(dim=1).numpy(), labels)
+    assert adjusted_rand_score(y[100:], predictor(x[100:]).argmax(dim=1)) == 1
+
+
+def test_large_tables_are_represented_by_a_subset() -> None:
+    x, y = blobs(3, 400)
+    learner = untrained(n_clusters=3, n_context=60)
+    assert len(learner.cluster(unlabelled(x)).labels) == 60
+    assert adjusted_rand_score(y, learner(unlabelled(x), x).argmax(dim=1)) == 1
+
+
+def test_results_depend_on_nothing_but_the_seed() -> None:
+    x, _ = make_moons(150, noise=0.2, random_state=0)
+    support = unlabelled(torch.from_numpy(x))
+    one, other = untrained().cluster(support), untrained().cluster(support)
+    assert np.array_equal(one.labels, other.labels)
+    assert one.confidence == other.confidence
+
+
+def test_unsupervised_steps_raise_the_confidence_and_leave_the_weights_alone() -> None:
+    x, _ = make_moons(150, noise=0.1, random_state=0)
+    support = unlabelled(torch.from_numpy(x), 2)
+    plain, adapted = untrained(), untrained(inner_loop=GradientDescent(lr=1.0, steps=30))
+    before = {name: value.clone() for name, value in adapted.state_dict().items()}
+    assert adapted.cluster(support).confidence > plain.cluster(support).confidence + 0.01
+    assert all(torch.equal(before[name], v) for name, v in adapted.state_dict().items())
+    none = untrained(inner_loop=GradientDescent(lr=0.0, steps=3)).cluster(support)
+    assert none.confidence == pytest.approx(plain.cluster(support).confidence)
+
+
+@pytest.mark.parametrize(
+    ("table", "clusters"),
+    [
+        (torch.zeros(30, 2), 1),  # one row thirty times
+        (torch.zeros(1, 2), 1),
+        (torch.rand(3, 2), None),
+        (torch.eye(2).repeat(20, 1), None),  # two different rows
+        (torch.rand(9, 1), None),
+        (torch.rand(40, 3).round(), None),
+    ],
+)
+def test_degenerate_tables_get_a_sound_answer(table: torch.Tensor, clusters: int | None) -> None:
+    for k in (None, 2, 5):
+        clustering = untrained(n_clusters=k).cluster(unlabelled(table))
+        found = len(np.unique(clustering.labels))
+        assert found == clusters or clusters is None
+        assert clustering.labels.max() + 1 == found <= len(np.unique(table.numpy(), axis=0))
+        assert np.isfinite(clustering.membership).all()
+
+
+def test_similarities_are_symmetric_and_deterministic_in_the_seed() -> None:
+    x, _ = blobs(3, 60)
+    learner = PairwiseSimilarity(PairNetwork(hidden=8, blocks=1), pairs_per_row=3)
+    torch.manual_seed(1)
+    odds = learner(unlabelled(x, 3), x)
+    torch.manual_seed(1)
+    assert torch.equal(odds, learner(unlabelled(x, 3), x))
+    assert torch.equal(odds, odds.mT)
+    assert not odds.diagonal().any()
+    looked_at = (odds != 0).sum().item() / 2
+    assert 60 * 6 < looked_at < 60 * (12 + 3)
+
+
+def test_without_a_number_the_classical_algorithms_are_asked_for_a_random_one(monkeypatch) -> None:
+    from metalit.learners import pairwise_similarity
+
+    asked = []
+    original = pairwise_similarity.classical_partitions
+    monkeypatch.setattr(
+        pairwise_similarity,
+        "classical_partitions",
+        lambda graph, numbers: (asked.extend(numbers), original(graph, numbers))[1],
+    )
+    x, _ = blobs(3, 60)
+    learner = PairwiseSimilarity(PairNetwork(hidden=8, blocks=1))
+    torch.manual_seed(0)
+    for _ in range(12):
+        learner(unlabelled(x), x)
+    assert len(set(asked)) > 4
+    assert min(asked) >= 2
+    assert max(asked) <= 12  # a fifth of the rows
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"n_clusters": 0}, {"pairs": 0}, {"n_context": 7}, {"most_clusters": 1}, {"temperature": 0.0}],
+)
+def test_wrong_numbers_are_refused(arguments) -> None:
+    with pytest.raises(ValueError, match="raise the one that is too small"):
+        untrained(**arguments)
+
+
+def test_too_few_rows_are_refused_by_the_similarity() -> None:
+    learner = PairwiseSimilarity(PairNetwork(hidden=8))
+    with pytest.raises(ValueError, match="5 rows but a neighbour graph needs 8"):
+        learner.check(unlabelled(torch.rand(5, 2)))
+    with pytest.raises(ValueError, match="pairs_per_row=0"):
+        PairwiseSimilarity(PairNetwork(hidden=8), pairs_per_row=0)

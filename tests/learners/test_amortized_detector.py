@@ -1,0 +1,132 @@
+"""The amortised detector: what it returns untrained, and what it does not depend on."""
+
+import pickle
+
+import pytest
+import torch
+
+from metalit import Samples
+from metalit.anomaly_scores import AnomalyScores, Calibration, ShiftScores
+from metalit.learners import AmortizedDetector
+from metalit.losses import PairwiseLogistic
+from metalit.metrics import AUROC
+from metalit.tasks import AnomalyTasks
+
+
+def task(rows=80, columns=3, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    context = torch.randn(rows, columns, generator=draw, dtype=torch.float64)
+    normal = torch.randn(30, columns, generator=draw, dtype=torch.float64)
+    far = 3 + torch.randn(10, columns, generator=draw, dtype=torch.float64)
+    return Samples(context, torch.full((rows,), -1)), torch.cat([normal, far])
+
+
+def changed(learner):
+    """As if trained: every parameter is moved a little."""
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in learner.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=draw, dtype=parameter.dtype)
+    return learner.double().eval()
+
+
+def test_untrained_it_returns_the_mean_of_the_calibrated_scores():
+    support, query = task()
+    scores = AnomalyScores(support.x)
+    expected = Calibration(scores.scores)(scores(query))[0].mean(1)
+    outputs = AmortizedDetector().double().eval()(support, query)
+    assert torch.allclose(outputs.squeeze(1), expected)
+
+
+def test_untrained_and_transductive_it_adds_the_shift_scores_to_the_mean():
+    support, query = task()
+    scores = AnomalyScores(support.x)
+    shift = ShiftScores(scores, query)
+    calibration = Calibration(torch.cat([scores.scores, shift.context], dim=1))
+    expected = calibration(torch.cat([scores(query), shift.own], dim=1))[0].mean(1)
+    outputs = AmortizedDetector(transductive=True).double().eval()(support, query)
+    assert torch.allclose(outputs.squeeze(1), expected)
+
+
+def test_a_query_that_is_the_support_set_is_scored_without_each_row_itself():
+    support, _ = task()
+    outputs = AmortizedDetector().double().eval()(support, support.x.clone())
+    expected = Calibration(AnomalyScores(support.x).scores)
+    own = expected(AnomalyScores(support.x).scores)[0].mean(1)
+    assert torch.allclose(outputs.squeeze(1), own)
+
+
+@pytest.mark.parametrize("transductive", [False, True])
+def test_the_order_of_rows_and_columns_changes_nothing(transductive):
+    support, query = task()
+    learner = changed(AmortizedDetector(transductive=transductive))
+    rows, columns = torch.randperm(80), torch.tensor([2, 0, 1])
+    outputs = learner(support, query)
+    moved = Samples(support.x[rows][:, columns], support.y)
+    assert torch.allclose(learner(moved, query[:, columns].flip(0)).flip(0), outputs, atol=1e-5)
+
+
+def test_labels_of_the_support_set_are_not_looked_at():
+    support, query = task()
+    learner = changed(AmortizedDetector())
+    labelled = support._replace(y=torch.arange(80).remainder(2))
+    assert torch.equal(learner(support, query), learner(labelled, query))
+
+
+@pytest.mark.parametrize("columns", [1, 2, 30])
+def test_any_number_of_columns_is_taken(columns):
+    support, query = task(columns=columns)
+    assert changed(AmortizedDetector())(support, query).shape == (40, 1)
+
+
+def test_alone_a_row_is_scored_as_among_others():
+    support, query = task()
+    learner = changed(AmortizedDetector())
+    assert torch.allclose(learner(support, query)[:7], learner(support, query[:7]))
+
+
+@pytest.mark.parametrize("transductive", [False, True])
+def test_a_drawn_context_answers_for_all_rows(transductive):
+    support, query = task()
+    learner = changed(AmortizedDetector(max_context=20, transductive=transductive))
+    learned = learner.learn(support)
+    itself, as_new = learned.judge_itself(support.x)
+    assert itself.shape == (80,)
+    assert as_new.shape == (20,)
+    assert learned(query).shape == (40, 1)
+    copy = pickle.loads(pickle.dumps(learned))
+    assert torch.equal(copy(query), learned(query))
+
+
+def test_training_raises_the_auroc_on_the_tasks_it_sees():
+    torch.manual_seed(0)
+    tasks = AnomalyTasks(rows=(60, 80), columns=(3, 6), n_query=40)
+    episodes = [tasks.sample(torch.Generator().manual_seed(seed)) for seed in range(4)]
+    learner = AmortizedDetector()
+    optimizer = torch.optim.Adam(learner.parameters(), lr=0.01)
+
+    def loss():
+        losses = [PairwiseLogistic()(learner(e.support, e.query.x), e.query.y) for e in episodes]
+        return torch.stack(losses).mean()
+
+    def areas():
+        learner.eval()
+        found = [AUROC()(learner(e.support, e.query.x)[None], e.query.y[None]) for e in episodes]
+        learner.train()
+        return torch.cat(found).mean()
+
+    before = areas()
+    for _ in range(8):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+    assert areas() > before
+
+
+def test_what_cannot_be_compared_is_refused_in_one_line():
+    with pytest.raises(ValueError, match="max_context=1 but a row is compared with at least one"):
+        AmortizedDetector(max_context=1)
+    support, query = task()
+    for bad in (support.x[:1], support.x[0], support.x / 0):
+        with pytest.raises(ValueError, match="two or more rows of finite numbers are needed"):
+            AmortizedDetector()(Samples(bad, support.y), query)
