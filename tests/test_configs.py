@@ -66,7 +66,7 @@ def overrides(config, request, tmp_path):
         return []
     root = request.getfixturevalue("omniglot")
     options = [f"--data.init_args.dataset.init_args.root={root}"]
-    if config.stem == "omniglot_protoclr":
+    if config.stem in ("omniglot_clustering", "omniglot_protoclr"):
         options += ["--data.init_args.tasks.init_args.way=20"]  # of the 36 images of a split
     if config.stem == "omniglot_cactus":
         umtra = str(config.with_name("omniglot_umtra.yaml"))

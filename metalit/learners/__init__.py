@@ -3,6 +3,7 @@
 from .amortized_clusterer import AmortizedClusterer
 from .amortized_detector import AmortizedDetector
 from .base import Learner
+from .centroids import Centroids
 from .fine_tuned import FineTuned
 from .maml import MAML
 from .pairwise_similarity import PairwiseSimilarity
@@ -19,6 +20,7 @@ __all__ = [
     "AmortizedClusterer",
     "AmortizedDetector",
     "ArtificialOutliers",
+    "Centroids",
     "FineTuned",
     "Learner",
     "PairwiseSimilarity",

@@ -6,6 +6,7 @@ from .base import TaskDistribution
 from .blobs import BlobTasks
 from .class_out import ClassOutTasks
 from .clusters import ClusterTasks
+from .joint import JointTasks
 from .labels import LabelTasks
 from .mixed import Curriculum, MixedTasks
 from .outliers import OutlierTasks
@@ -20,6 +21,7 @@ __all__ = [
     "ClassOutTasks",
     "ClusterTasks",
     "Curriculum",
+    "JointTasks",
     "LabelTasks",
     "MixedTasks",
     "OutlierTasks",
