@@ -25,7 +25,7 @@ from metalit.learners import (
     MAML,
     AmortizedClusterer,
     AmortizedDetector,
-    Centroids,
+    EmbeddedKMeans,
     FineTuned,
     Learner,
     PairwiseSimilarity,
@@ -48,7 +48,7 @@ from metalit.tasks import (
 # every concrete class has an example; learners take 4 features and have 3 outputs
 LEARNERS: dict[str, Callable[[], Learner]] = {
     "MAML": lambda: MAML(MLP(4, 8, 3), GradientDescent(0.1, steps=2), nn.CrossEntropyLoss()),
-    "Centroids": lambda: Centroids(MLP(4, 8, 5), 3, train_on="clusters"),
+    "EmbeddedKMeans": lambda: EmbeddedKMeans(MLP(4, 8, 5), 3, train_on="clusters"),
     "FineTuned": lambda: FineTuned(
         MLP(4, 8, 3), nn.CrossEntropyLoss(), partial(torch.optim.Adam, lr=0.01), epochs=2
     ),
@@ -79,7 +79,7 @@ OTHER_LEARNERS = {  # one output, targets, or pairs: tests/learners has their te
     "SklearnRegressor": SklearnRegressor,
 }
 BLIND = {
-    "Centroids",
+    "EmbeddedKMeans",
     "SelfSupervised",
     "SklearnClusterer",
     "UnsupervisedMetaLearner",

@@ -46,7 +46,7 @@ from accuracy import RESULTS, commit
 
 from metalit import MetaLearner, Samples
 from metalit.datasets import Omniglot
-from metalit.learners import Centroids, Learner, SklearnClusterer
+from metalit.learners import EmbeddedKMeans, Learner, SklearnClusterer
 from metalit.main import main as metalit
 from metalit.metrics import AdjustedRand, EpisodeMetric, MatchedAccuracy, NormalizedMutualInfo
 from metalit.networks import Conv4
@@ -136,7 +136,7 @@ def score(learner: Learner, table: Samples) -> dict[str, float]:
 
 def balanced(way: int, temperature: float, starts: int = 20) -> Learner:
     """The learner of the config on rows that are embedded already."""
-    return Centroids(nn.Identity(), way, temperature=temperature, starts=starts)
+    return EmbeddedKMeans(nn.Identity(), way, temperature=temperature, starts=starts)
 
 
 def k_means(way: int) -> Learner:

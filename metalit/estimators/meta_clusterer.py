@@ -26,8 +26,11 @@ from ._weights import load_learner
 _CHUNK = 20_000  # rows that are assigned at once
 
 
-class MetaClusterer(  # type: ignore[misc]
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
+class MetaClusterer(
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
+    TransformerMixin,  # type: ignore[misc]
+    ClusterMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
 ):
     """Clusters a table by what was learned from thousands of other tables.
 
@@ -141,7 +144,7 @@ class MetaClusterer(  # type: ignore[misc]
 
     @property
     def _n_features_out(self) -> int:
-        return self.n_clusters_
+        return int(self.n_clusters_)
 
     def _encode(self, X: Any) -> Table:  # noqa: N803
         check_is_fitted(self)

@@ -3,7 +3,7 @@
 from .amortized_clusterer import AmortizedClusterer
 from .amortized_detector import AmortizedDetector
 from .base import Learner
-from .centroids import Centroids
+from .embedded_k_means import EmbeddedKMeans
 from .fine_tuned import FineTuned
 from .maml import MAML
 from .pairwise_similarity import PairwiseSimilarity
@@ -20,7 +20,7 @@ __all__ = [
     "AmortizedClusterer",
     "AmortizedDetector",
     "ArtificialOutliers",
-    "Centroids",
+    "EmbeddedKMeans",
     "FineTuned",
     "Learner",
     "PairwiseSimilarity",

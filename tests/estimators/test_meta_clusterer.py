@@ -79,7 +79,7 @@ def test_scales_of_columns_do_not_matter_and_text_and_gaps_are_read() -> None:
 
 
 def test_noise_gets_the_label_minus_one_if_asked_for() -> None:
-    x, y = make_blobs(300, centers=[[0, 0], [9, 0]], random_state=0)
+    x, _ = make_blobs(300, centers=[[0, 0], [9, 0]], random_state=0)
     far = np.random.default_rng(0).uniform(-15, 25, (12, 2))
     far = far[np.abs(far - [4.5, 0]).max(axis=1) > 9]
     table = np.concatenate([x, far])

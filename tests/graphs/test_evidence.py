@@ -73,7 +73,9 @@ def test_an_edge_looks_alike_from_both_ends(drawn) -> None:
         (N - 1 - a, N - 1 - b): i
         for i, (a, b) in enumerate(zip(back.high.tolist(), back.low.tolist(), strict=True))
     }
-    order = [place[ends] for ends in zip(evidence.low.tolist(), evidence.high.tolist(), strict=True)]
+    order = [
+        place[ends] for ends in zip(evidence.low.tolist(), evidence.high.tolist(), strict=True)
+    ]
     assert torch.allclose(evidence.edges, back.edges[:, order].flip(0), atol=1e-5)
 
 

@@ -33,7 +33,8 @@ def test_a_pair_is_joined_once_if_either_row_is_near_the_other() -> None:
 
 
 def test_parts_are_joined_by_their_closest_rows() -> None:
-    x = np.concatenate([table(20, 2), table(20, 2, 1) + [50, 0], table(20, 2, 2) + [100, 0]])
+    places = np.repeat([[0, 0], [50, 0], [100, 0]], 20, axis=0)
+    x = table(60, 2) + places
     graph = neighbour_graph(x, neighbours=4)
     ones = np.ones(len(graph.low))
     adjacency = coo_array((ones, (graph.low, graph.high)), shape=(60, 60))

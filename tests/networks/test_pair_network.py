@@ -53,7 +53,10 @@ def test_the_order_of_the_rows_and_the_names_of_clusters_do_not_matter() -> None
 
 
 def test_far_rows_are_seen_through_the_clusters_they_share() -> None:
-    network, evidence = trained(), evidence_of(np.arange(N)).like(torch.ones((), dtype=torch.float64))
+    network, evidence = (
+        trained(),
+        evidence_of(np.arange(N)).like(torch.ones((), dtype=torch.float64)),
+    )
     changed = evidence._replace(rows=evidence.rows.clone())
     changed.rows[0] += 1
     blind = evidence._replace(partitions=torch.zeros_like(evidence.partitions))

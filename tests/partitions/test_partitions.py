@@ -89,7 +89,7 @@ def test_certain_probabilities_give_their_own_partition(blobs) -> None:
 
 
 def test_a_row_keeps_its_label_whatever_its_neighbours_say(blobs) -> None:
-    graph, y = blobs
+    graph, _ = blobs
     labels = np.random.default_rng(0).integers(0, 3, 200)
     shares = membership(graph, np.ones(len(graph.low)), labels)
     assert np.array_equal(shares.argmax(axis=1), labels)

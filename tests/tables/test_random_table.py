@@ -69,9 +69,8 @@ def test_a_rotation_keeps_distances() -> None:
 
 
 def test_noise_points_have_no_cluster_and_lie_in_the_box() -> None:
-    tables = [
-        random_table(np.random.default_rng(s), Plan(300, 2, 2, 1.0), {blobs: 1.0}) for s in range(60)
-    ]
+    plan = Plan(300, 2, 2, 1.0)
+    tables = [random_table(np.random.default_rng(s), plan, {blobs: 1.0}) for s in range(60)]
     shares = np.array([(y < 0).mean() for _, y in tables])
     assert 0.03 < (shares > 0).mean() < 0.3
     assert shares.max() < 0.21

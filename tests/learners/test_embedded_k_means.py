@@ -9,7 +9,7 @@ from sklearn.cluster import KMeans
 from torch import nn
 
 from metalit import Samples
-from metalit.learners import Centroids, Prototypes
+from metalit.learners import EmbeddedKMeans, Prototypes
 from metalit.learners._k_means import (
     assign,
     draw_starts,
@@ -164,7 +164,7 @@ def test_first_centres_of_equal_rows_repeat():
 @pytest.mark.parametrize("normalized", [True, False])
 def test_it_finds_separated_clusters(balanced, normalized):
     x, y = blobs([7, 7, 7, 7])
-    learner = Centroids(nn.Identity(), 4, balanced, normalized=normalized).eval()
+    learner = EmbeddedKMeans(nn.Identity(), 4, balanced, normalized=normalized).eval()
     assert accuracy(learner(unlabelled(x), x), y) == 1.0
 
 
@@ -173,7 +173,7 @@ def test_balance_keeps_clusters_apart_that_an_outlier_makes_k_means_join():
     right[0] = 20.0
     x, y = torch.cat([left, right]), torch.arange(2).repeat_interleave(10)
     free, equal = (
-        Centroids(nn.Identity(), 2, balanced, temperature=4.0, normalized=False).eval()
+        EmbeddedKMeans(nn.Identity(), 2, balanced, temperature=4.0, normalized=False).eval()
         for balanced in (False, True)
     )
     assert accuracy(free(unlabelled(x), x), y) < 0.6
@@ -185,14 +185,14 @@ def test_balance_keeps_clusters_apart_that_an_outlier_makes_k_means_join():
 def test_rows_in_another_order_get_the_same_clusters():
     x, _ = blobs([6, 6, 6])
     order = torch.randperm(18, generator=generator(3))
-    learner = Centroids(nn.Identity(), 3).eval()
+    learner = EmbeddedKMeans(nn.Identity(), 3).eval()
     one, other = learner(unlabelled(x), x), learner(unlabelled(x[order]), x[order])
     assert accuracy(other, one.argmax(1)[order]) == 1.0
 
 
 def test_outputs_are_log_probabilities_and_a_query_row_is_answered_alone():
     x, _ = blobs([6, 6, 6], spread=2.0)
-    learner = Centroids(nn.Identity(), 3, temperature=1.0).eval()
+    learner = EmbeddedKMeans(nn.Identity(), 3, temperature=1.0).eval()
     outputs = learner(unlabelled(x), x)
     torch.testing.assert_close(outputs.exp().sum(1), torch.ones(18, dtype=torch.float64))
     torch.testing.assert_close(learner(unlabelled(x), x[4:5]), outputs[4:5])
@@ -202,14 +202,14 @@ def test_more_starts_never_end_higher():
     x, _ = blobs([5] * 6, spread=2.0)
     energies = []
     for starts in (1, 5, 25):
-        learner = Centroids(nn.Identity(), 6, temperature=1.0, normalized=False, starts=starts)
+        learner = EmbeddedKMeans(nn.Identity(), 6, temperature=1.0, normalized=False, starts=starts)
         energies.append(free_energy(x, *learner._cluster(x), 1.0).item())
     assert energies[0] >= energies[1] - 1e-3 >= energies[2] - 2e-3
 
 
 def test_support_labels_are_not_looked_at_in_evaluation():
     x, y = blobs([6, 6, 6])
-    learner = Centroids(nn.Identity(), 3).eval()
+    learner = EmbeddedKMeans(nn.Identity(), 3).eval()
     assert torch.equal(learner(Samples(x, y), x), learner(unlabelled(x), x))
 
 
@@ -217,10 +217,10 @@ def test_trained_on_labels_it_is_a_prototypical_network():
     x, y = blobs([4, 4, 4])
     torch.manual_seed(0)
     network = nn.Linear(3, 5).double()
-    learner = Centroids(network, n_clusters=2, temperature=0.7, normalized=False).train()
+    learner = EmbeddedKMeans(network, n_clusters=2, temperature=0.7, normalized=False).train()
     expected = Prototypes(network, temperature=0.7)(Samples(x, y), x).log_softmax(1)
     torch.testing.assert_close(learner(Samples(x, y), x), expected)
-    normalized = Centroids(network, n_clusters=2, temperature=0.5).train()
+    normalized = EmbeddedKMeans(network, n_clusters=2, temperature=0.5).train()
     cosine = Prototypes(network, "cosine", temperature=0.25)
     support = Samples(x[:3], torch.arange(3))
     torch.testing.assert_close(normalized(support, x), cosine(support, x).log_softmax(1))
@@ -230,7 +230,7 @@ def test_trained_on_labels_it_is_a_prototypical_network():
 def test_the_gradient_through_the_clusters_equals_finite_differences(balanced):
     x, y = blobs([4, 4, 4], spread=2.0)
     torch.manual_seed(0)
-    learner = Centroids(
+    learner = EmbeddedKMeans(
         nn.Linear(3, 2).double(), 3, balanced, 1.0, train_on="clusters", starts=1, steps=3
     ).train()
     names, values = zip(*learner.named_parameters(), strict=True)
@@ -252,7 +252,7 @@ def test_training_through_the_clusters_finds_the_columns_that_matter():
         return x, y
 
     torch.manual_seed(0)
-    learner = Centroids(
+    learner = EmbeddedKMeans(
         nn.Linear(6, 3).double(), 3, temperature=0.5, train_on="clusters", starts=2, steps=4
     )
     untrained = np.mean([accuracy(learner(unlabelled(x), x), y) for x, y in map(episode, range(8))])
@@ -268,7 +268,7 @@ def test_training_through_the_clusters_finds_the_columns_that_matter():
 
 
 def test_a_support_set_that_does_not_fit_is_refused():
-    learner = Centroids(nn.Linear(4, 2), 3)
+    learner = EmbeddedKMeans(nn.Linear(4, 2), 3)
     with pytest.raises(ValueError, match=r"has none \(all are -1\)"):
         learner.check(unlabelled(torch.zeros(5, 4)))
     with pytest.raises(ValueError, match="has 2 rows but n_clusters=3: give more rows"):
@@ -291,4 +291,4 @@ def test_a_support_set_that_does_not_fit_is_refused():
 )
 def test_an_argument_out_of_range_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        Centroids(nn.Identity(), **{"n_clusters": 3, **arguments})
+        EmbeddedKMeans(nn.Identity(), **{"n_clusters": 3, **arguments})

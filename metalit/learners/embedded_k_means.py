@@ -16,7 +16,7 @@ from .base import Learner, Predictor
 Training = Literal["labels", "clusters"]
 
 
-class Centroids(Learner):
+class EmbeddedKMeans(Learner):
     """Clusters by k-means in a learned embedding (Centroid Networks; Huang et al., 2019).
 
     The network embeds the support set, whose rows are then clustered by soft k-means; a row chooses
@@ -56,7 +56,7 @@ class Centroids(Learner):
 
     Example:
         >>> x = torch.tensor([[0.0], [0.1], [9.0], [9.1]])
-        >>> learner = Centroids(nn.Identity(), n_clusters=2, normalized=False).eval()
+        >>> learner = EmbeddedKMeans(nn.Identity(), n_clusters=2, normalized=False).eval()
         >>> learner(Samples(x, torch.full((4,), -1)), x).softmax(dim=1).round().T.sort().values
         tensor([[0., 0., 1., 1.],
                 [0., 0., 1., 1.]])
@@ -119,7 +119,7 @@ class Centroids(Learner):
     def check(self, support: Samples) -> None:
         """Refuse inputs that do not fit the network, too few rows, and labels that are missing."""
         if self.training and self.train_on == "labels":
-            check_labelled("Centroids(train_on='labels')", support)
+            check_labelled("EmbeddedKMeans(train_on='labels')", support)
         elif len(support.x) < self.n_clusters:
             raise ValueError(
                 f"the support set has {len(support.x)} rows but n_clusters={self.n_clusters}: "
