@@ -23,6 +23,7 @@ from ._columns import read_table
 from ._encoding import Table, TableEncoder
 from ._weights import load_learner
 
+INNER_LR = 0.01  # step size of the unsupervised steps
 _CHUNK = 20_000  # rows that are assigned at once
 
 
@@ -105,7 +106,7 @@ class MetaClusterer(
             self.n_clusters,
             most_clusters=self.most_clusters,
             n_context=self.n_context,
-            inner_loop=GradientDescent(lr=0.01, steps=self.steps) if self.steps else None,
+            inner_loop=GradientDescent(lr=INNER_LR, steps=self.steps) if self.steps else None,
             random_state=self.random_state,
         )
         # float64 tables: as_table makes float64 of them anyway
