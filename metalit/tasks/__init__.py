@@ -7,7 +7,9 @@ from .clusters import ClusterTasks
 from .labels import LabelTasks
 from .mixed import Curriculum, MixedTasks
 from .outliers import OutlierTasks
+from .principal import PrincipalTasks
 from .sinusoids import SinusoidTasks
+from .streams import StreamTasks
 from .table_cuts import TableCuts
 from .tables import TableTasks
 
@@ -19,7 +21,9 @@ __all__ = [
     "LabelTasks",
     "MixedTasks",
     "OutlierTasks",
+    "PrincipalTasks",
     "SinusoidTasks",
+    "StreamTasks",
     "TableCuts",
     "TableTasks",
     "TaskDistribution",
