@@ -152,6 +152,7 @@ def methods(task: str, trained: Any, untrained: Any) -> dict[str, Callable[[], A
             "5 neighbours, last 5": lambda: Nearest(lambda: NearestNeighbors(n_neighbors=5), 5),
         }
     ten = lambda: KMeans(4, n_init=10, random_state=0)  # noqa: E731
+    single = lambda: KMeans(4, n_init=1, random_state=0)  # noqa: E731
     return shared | {
         "KMeans in the learned embedding": lambda: Embedded(trained),
         "KMeans, once": lambda: Refit(ten, once=True),
@@ -275,6 +276,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--windows", type=int, default=60)
     options, rest = parser.parse_known_args(argv)
     warnings.filterwarnings("ignore", category=UserWarning)  # a window of few distinct clusters
+    at = commit()
+    hardware = f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores"
     result = json.loads(FILE.read_text()) if FILE.is_file() else {}
     pictures: dict[str, Any] = {}
     for task in options.tasks:
@@ -288,9 +291,9 @@ def main(argv: list[str] | None = None) -> None:
         command = f"python benchmarks/unsupervised/streams.py {task} --streams {options.streams}"
         result[task] = {
             "command": " ".join([command, "--windows", str(options.windows), *rest]),
-            "commit": commit(),
+            "commit": at,
             "seconds_of_meta_training": round(seconds, 1),
-            "hardware": f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores",
+            "hardware": hardware,
             "cases": cases,
         }
         FILE.write_text(json.dumps(result, indent=2) + "\n")
