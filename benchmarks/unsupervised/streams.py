@@ -157,9 +157,7 @@ def methods(task: str, trained: Any, untrained: Any) -> dict[str, Callable[[], A
         "KMeans in the learned embedding": lambda: Embedded(trained),
         "KMeans, once": lambda: Refit(ten, once=True),
         "KMeans, last window": lambda: Refit(ten),
-        "KMeans of 1 start, last window": lambda: Refit(
-            lambda: KMeans(4, n_init=1, random_state=0)
-        ),
+        "KMeans of 1 start, last window": lambda: Refit(single),
         "KMeans, last 5": lambda: Refit(ten, 5),
         "GMM, last window": lambda: Refit(
             lambda: GaussianMixture(4, reg_covar=1e-3, random_state=0)
