@@ -54,21 +54,22 @@ class Alarm(CumulativeSum):
         return self.time in self.times
 
 
-def test_the_sum_is_that_of_page_on_values_standardised_by_those_before():
-    values = torch.randn(60, generator=torch.Generator().manual_seed(0)).tolist()
-    values[40:] = [value + 2 for value in values[40:]]
-    test, total, expected = CumulativeSum(threshold=4.0, slack=0.5), 0.0, None
-    for n, value in enumerate(values):
-        if n >= 5:
-            before = torch.tensor(values[:n], dtype=torch.float64)
-            unit = before.std() * math.sqrt(1 + 1 / n)
-            total = max(0.0, total + float((value - before.mean()) / unit) - 0.5)
-            if total > 4.0:
-                expected = n
-                break
-    alarms = [n for n, value in enumerate(values) if test.update(value)]
-    assert expected is not None
+@pytest.mark.parametrize("seed", range(8))
+def test_the_sum_is_that_of_page_on_values_standardised_by_those_before(seed):
+    values = torch.randn(40, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    values[12:] += 1
+    total, sums = 0.0, []
+    for n in range(5, 40):
+        unit = values[:n].std() * math.sqrt(1 + 1 / n)
+        total = max(0.0, total + float((values[n] - values[:n].mean()) / unit) - 0.5)
+        sums.append(total)
+    threshold = sorted(sums)[-4] - 1e-6  # reached by the sum, not by one that is a little less
+    expected = 5 + next(i for i, value in enumerate(sums) if value > threshold)
+    test = CumulativeSum(threshold=threshold, slack=0.5)
+    alarms = [n for n, value in enumerate(values.tolist()) if test.update(value)]
     assert alarms[0] == expected
+    test = CumulativeSum(threshold=max(sums) + 1e-6, slack=0.5)
+    assert not any(test.update(value) for value in values.tolist())
 
 
 def test_a_sequence_without_a_change_rarely_gives_an_alarm_and_one_with_it_soon():

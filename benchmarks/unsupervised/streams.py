@@ -5,7 +5,8 @@
 Takes about half an hour of one core. Meta-trains `configs/streams_clustering.yaml` and
 `configs/streams_detection.yaml`, then lets every method go through the same streams: it answers for
 each window before it learns from it. Prints tables, writes
-`benchmarks/results/unsupervised_streams.json` and draws `docs/streams.png`.
+`benchmarks/results/unsupervised_streams.json` and draws `docs/streams_clustering.png` and
+`docs/streams_detection.png`: the first of the test streams that jump and of those that return.
 
 Rows until recovery are counted on the mean over all jumps of all streams, since single windows
 scatter and states differ in difficulty: rows from the jump until the mean score is within 0.05 of
@@ -47,7 +48,6 @@ from accuracy import RESULTS, commit
 
 ROOT = Path(__file__).parents[2]
 FILE = RESULTS / "unsupervised_streams.json"
-FIGURE = ROOT / "docs" / "streams.png"
 CASES: dict[str, dict[str, Any]] = {
     "no change": {"change": no_change},
     "drift": {"change": drift},
@@ -238,17 +238,16 @@ def run_case(task: str, case: str, makers: Any, n: int, windows: int) -> tuple[A
     return rows, (streams[0], {name: curve[0] for name, curve in curves.items()})
 
 
-def show(task: str, cases: dict[str, Any]) -> None:
-    for case, rows in cases.items():
-        print(f"\n{task}, {case}")
-        for name, row in rows.items():
-            score, gap = ("{:6.3f} ± {:.3f}".format(*row[k]) for k in ("score", "ours_minus_it"))
-            rest = f"{row['cpu_ms_per_window']:8.2f} ms {row.get('rows_until_recovery', '')}"
-            print(f"  {name:34} {score}   ours better by {gap} {rest}")
+def show(task: str, case: str, rows: dict[str, Any]) -> None:
+    print(f"\n{task}, {case}", flush=True)
+    for name, row in rows.items():
+        score, gap = ("{:6.3f} ± {:.3f}".format(*row[k]) for k in ("score", "ours_minus_it"))
+        rest = f"{row['cpu_ms_per_window']:8.2f} ms {row.get('rows_until_recovery', '')}"
+        print(f"  {name:34} {score}   ours better by {gap} {rest}", flush=True)
 
 
-def draw(pictures: dict[str, tuple[Stream, dict[str, Any]]]) -> None:
-    """One stream of each kind: the score of some methods window by window, jumps marked."""
+def draw(task: str, pictures: dict[str, tuple[Stream, dict[str, Any]]]) -> None:
+    """The score of some methods window by window, mean of three, with the jumps marked."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 2.6 * len(pictures)), layout="constrained")
@@ -264,7 +263,7 @@ def draw(pictures: dict[str, tuple[Stream, dict[str, Any]]]) -> None:
         axes.set(xlabel="window", ylabel="AUROC" if "detection" in title else "ARI")
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right", fontsize=8)
-    figure.savefig(FIGURE, dpi=120)
+    figure.savefig(ROOT / "docs" / f"streams_{task}.png", dpi=120)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -277,25 +276,25 @@ def main(argv: list[str] | None = None) -> None:
     at = commit()
     hardware = f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores"
     result = json.loads(FILE.read_text()) if FILE.is_file() else {}
-    pictures: dict[str, Any] = {}
     for task in options.tasks:
         trained, untrained, seconds = meta_train(f"configs/streams_{task}.yaml", rest)
-        makers, cases = methods(task, trained, untrained), {}
-        for case in CASES:
-            cases[case], picture = run_case(task, case, makers, options.streams, options.windows)
-            show(task, {case: cases[case]})
-            if case in (*JUMPS, "drift"):
-                pictures[f"{task}, {case}"] = picture
+        makers, pictures = methods(task, trained, untrained), {}
         command = f"python benchmarks/unsupervised/streams.py {task} --streams {options.streams}"
         result[task] = {
             "command": " ".join([command, "--windows", str(options.windows), *rest]),
             "commit": at,
             "seconds_of_meta_training": round(seconds, 1),
             "hardware": hardware,
-            "cases": cases,
+            "cases": {},
         }
-        FILE.write_text(json.dumps(result, indent=2) + "\n")
-    draw({title: picture for title, picture in pictures.items() if "drift" not in title})
+        for case in CASES:
+            rows, picture = run_case(task, case, makers, options.streams, options.windows)
+            show(task, case, rows)
+            result[task]["cases"][case] = rows
+            FILE.write_text(json.dumps(result, indent=2) + "\n")
+            if case in JUMPS:
+                pictures[f"{task}, {case}"] = picture
+                draw(task, pictures)
 
 
 if __name__ == "__main__":
