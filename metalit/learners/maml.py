@@ -72,15 +72,14 @@ class MAML(Learner):
 
     def learn(self, support: Samples) -> Predictor:
         """Run the inner loop; return the network with its fast parameters."""
-
-        def support_loss(params: Params) -> Tensor:
-            loss: Tensor = self.inner_loss(
-                functional_call(self.network, params, support.x), support.y
-            )
-            return loss
-
+        support_loss = partial(self.support_loss, support=support)
         fast = self.inner_loop(support_loss, self.initial_parameters())  # inner loop
         return partial(functional_call, self.network, fast)
+
+    def support_loss(self, params: Params, support: Samples) -> Tensor:
+        """Return the inner loss of a support set, a scalar, as a function of the parameters."""
+        loss: Tensor = self.inner_loss(functional_call(self.network, params, support.x), support.y)
+        return loss
 
     def initial_parameters(self) -> Params:
         """Return the meta-learned parameters that the inner loop adapts, by name."""

@@ -10,7 +10,9 @@ from .joint import JointTasks
 from .labels import LabelTasks
 from .mixed import Curriculum, MixedTasks
 from .outliers import OutlierTasks
+from .principal import PrincipalTasks
 from .sinusoids import SinusoidTasks
+from .streams import StreamTasks
 from .table_cuts import TableCuts
 from .tables import TableTasks
 
@@ -25,7 +27,9 @@ __all__ = [
     "LabelTasks",
     "MixedTasks",
     "OutlierTasks",
+    "PrincipalTasks",
     "SinusoidTasks",
+    "StreamTasks",
     "TableCuts",
     "TableTasks",
     "TaskDistribution",
