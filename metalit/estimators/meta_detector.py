@@ -89,8 +89,10 @@ class MetaDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         table = self.encoder_.transform(frame)
         learner = self._trained()
         with torch.no_grad(), one_thread():
-            self._learned = learner.double().eval().learn(_samples(table))
-            own, as_new = self._learned.judge_itself(torch.from_numpy(table))
+            samples = _samples(table)
+            self._learned = learner.double().eval().learn(samples)
+            own = learner(samples, samples.x).squeeze(1)
+            as_new = self._learned.judge_context().squeeze(1)
         self._own_scale, self._new_scale = _scale(own), _scale(as_new)
         hashes, places, inverse = np.unique(_hash(table), return_index=True, return_inverse=True)
         self._hashes, self._scores = hashes, _standardised(own, self._own_scale)[places]
