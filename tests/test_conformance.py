@@ -22,6 +22,7 @@ from metalit import MetaLearner, Samples, augmentations, losses, metrics
 from metalit.hyperparameters import build_arguments, describe
 from metalit.inner_loops import GradientDescent, InnerLoop
 from metalit.learners import (
+    ACR,
     MAML,
     AmortizedClusterer,
     AmortizedDetector,
@@ -72,6 +73,7 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
     ),
 }
 OTHER_LEARNERS = {  # one output, targets, or pairs: tests/learners has their tests
+    "ACR": ACR,
     "AmortizedClusterer": AmortizedClusterer,
     "AmortizedDetector": AmortizedDetector,
     "PairwiseSimilarity": PairwiseSimilarity,

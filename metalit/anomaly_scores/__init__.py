@@ -3,5 +3,6 @@
 from .base import AnomalyScores
 from .calibration import Calibration
 from .shift import ShiftScores
+from .trimming import central_rows
 
-__all__ = ["AnomalyScores", "Calibration", "ShiftScores"]
+__all__ = ["AnomalyScores", "Calibration", "ShiftScores", "central_rows"]

@@ -18,6 +18,8 @@ from ._encoding import TableEncoder
 from ._weights import load_learner
 
 Scores = NDArray[np.float64]
+PAIRS = 250_000_000  # comparisons of a table with its context: above, the context is smaller
+FEWEST = 100  # rows of a context
 
 
 class MetaDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
@@ -43,7 +45,8 @@ class MetaDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         transductive: Score the rows of a query as a set: what is common among them but rare in
             `fit` is anomalous. Finds more where new rows have many anomalies. The score of a row
             then depends on the rows that are scored with it.
-        max_context: Largest number of rows of `fit` to compare with.
+        max_context: Largest number of rows of `fit` to compare with; fewer for more than 250,000
+            rows, so that a million take minutes: 250 then.
         random_state: Seed of the draw of these.
         weights: Name of weights that ship with the package, path of a checkpoint of a run of
             `configs/detector.yaml` (ending in .ckpt), or None for the plain mean of the calibrated
@@ -87,10 +90,12 @@ class MetaDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError("n_samples=1 but a row is compared with others: give 2 or more.")
         self.encoder_ = TableEncoder().fit(frame)
         table = self.encoder_.transform(frame)
-        learner = self._trained()
+        learner = self._trained(min(self.max_context, max(FEWEST, PAIRS // len(table))))
         with torch.no_grad(), one_thread():
-            self._learned = learner.double().eval().learn(_samples(table))
-            own, as_new = self._learned.judge_itself(torch.from_numpy(table))
+            samples = _samples(table)
+            self._learned = learner.double().eval().learn(samples)
+            own = learner(samples, samples.x).squeeze(1)
+            as_new = self._learned.judge_context().squeeze(1)
         self._own_scale, self._new_scale = _scale(own), _scale(as_new)
         hashes, places, inverse = np.unique(_hash(table), return_index=True, return_inverse=True)
         self._hashes, self._scores = hashes, _standardised(own, self._own_scale)[places]
@@ -132,13 +137,13 @@ class MetaDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         outlier = ((-self.score_samples(X) - low) / max(high - low, 1e-12)).clip(0, 1)
         return np.column_stack([1 - outlier, outlier])
 
-    def _trained(self) -> AmortizedDetector:
+    def _trained(self, max_context: int) -> AmortizedDetector:
         """The detector with the parameters of this estimator and trained weights."""
         arguments = (self.transductive, self.random_state)
         if self.weights is None:
-            return AmortizedDetector(self.max_context, 32, 0, *arguments)
+            return AmortizedDetector(max_context, 32, 0, *arguments)
         trained = _load(self.weights)
-        learner = AmortizedDetector(self.max_context, trained.width, trained.row_width, *arguments)
+        learner = AmortizedDetector(max_context, trained.width, trained.row_width, *arguments)
         learner.load_state_dict(trained.state_dict())
         return learner
 

@@ -1,5 +1,6 @@
 """Learners: functions from a support set and query inputs to query outputs."""
 
+from .acr import ACR
 from .amortized_clusterer import AmortizedClusterer
 from .amortized_detector import AmortizedDetector
 from .base import Learner
@@ -16,6 +17,7 @@ from .supervised import SupervisedMetaLearner
 from .unsupervised import UnsupervisedMetaLearner
 
 __all__ = [
+    "ACR",
     "MAML",
     "AmortizedClusterer",
     "AmortizedDetector",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..anomaly_scores import AnomalyScores, Calibration, ShiftScores
+from ..anomaly_scores import AnomalyScores, Calibration, ShiftScores, central_rows
 from ..anomaly_scores.calibration import N_TASK_DESCRIPTORS, describe_task
 from ..episodes import Samples
 from ..networks.score_weights import ScoreWeights
@@ -24,8 +24,8 @@ class AmortizedDetector(Learner):
     untrained network returns the plain mean of the calibrated scores.
 
     A query that equals the support set is a table that judges itself, as in unsupervised
-    detection: each row is then left out of the context that it is compared with, and the network
-    is told so.
+    detection: rows that seem anomalous at first sight are left out of the context (`central_rows`)
+    and each row out of what it is compared with, and the network is told so.
 
     Args:
         max_context: Largest number of rows to compare with; of a larger support set so many are
@@ -75,10 +75,10 @@ class AmortizedDetector(Learner):
 
     def forward(self, support: Samples, query: Tensor) -> Tensor:
         """Score query rows `(Q, D)` as `(Q, 1)`, against a context of rows `(S, D)`."""
-        learned = self.learn(support)
         if query.shape == support.x.shape and torch.equal(query, support.x):
-            return learned.judge_itself(query)[0][:, None]
-        return learned(query)
+            self.check(support)
+            return judge_itself(self.network, query, self.max_context, self.seed)
+        return self.learn(support)(query)
 
     def learn(self, support: Samples) -> "LearnedDetector":
         """Score the context; return what scores other rows."""
@@ -116,6 +116,7 @@ class LearnedDetector:
         self.seed = seed
         self.transductive = transductive
         self.places = _draw(x, max_context, seed)
+        self.dtype = x.dtype
         with torch.no_grad():
             self.scores = AnomalyScores(x[self.places])
             self.calibration = Calibration(self.scores.scores)
@@ -124,28 +125,17 @@ class LearnedDetector:
         """Score rows that are not in the context, `(Q, D)`, as `(Q, 1)`."""
         if self.transductive and len(query) > 1:
             return self._judge_together(query)
-        return self._judge(query, same=False)
 
-    def judge_itself(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Score the rows that were learned from, `(S, D)`, each without itself.
-
-        Returns:
-            Scores of all rows, as part of the table that judges itself, `(S,)`; and scores of the
-            rows of the context as if they were new, `(at most max_context,)`, which say what is
-            usual there.
-        """
-        own = self._weigh(self.calibration, self.scores.scores, same=True).to(x.dtype)[:, None]
-        as_new = self._weigh(self.calibration, self.scores.scores).to(x.dtype)
-        judged = _complete(x, self.places, own, lambda rest: self._judge(rest, same=True))
-        return judged.squeeze(1), as_new
-
-    def _judge(self, query: Tensor, same: bool) -> Tensor:
         def score(part: Tensor) -> Tensor:
             with torch.no_grad():
                 scores = self.scores(part)
-            return self._weigh(self.calibration, scores, same)
+            return self._weigh(self.calibration, scores)
 
-        return self._in_parts(query, score)
+        return _in_parts(query, len(self.places), score)
+
+    def judge_context(self) -> Tensor:
+        """Score the rows of the context as if they were new, `(at most max_context, 1)`."""
+        return self._weigh(self.calibration, self.scores.scores).to(self.dtype)[:, None]
 
     def _judge_together(self, query: Tensor) -> Tensor:
         places = _draw(query, self.max_context, self.seed)
@@ -162,21 +152,53 @@ class LearnedDetector:
             return self._weigh(calibration, scores, together=True)
 
         own = self._weigh(calibration, scores, together=True).to(query.dtype)[:, None]
-        return _complete(query, places, own, lambda rest: self._in_parts(rest, score))
+        return _complete(query, places, own, lambda rest: _in_parts(rest, len(self.places), score))
 
-    def _in_parts(self, query: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
-        size = max(1, CELLS // len(self.places))
-        parts = torch.split(query, size) if len(query) else (query,)
-        answers = [score(part) for part in parts]
-        return torch.cat(answers)[:, None].to(query.dtype)
+    def _weigh(self, calibration: Calibration, scores: Tensor, together: bool = False) -> Tensor:
+        task = describe_task(self.scores.descriptors, False, together)
+        return _weigh(self.network, calibration, scores, task)
 
-    def _weigh(
-        self, calibration: Calibration, scores: Tensor, same: bool = False, together: bool = False
-    ) -> Tensor:
-        calibrated, ranks = calibration(scores)
-        task = describe_task(self.scores.descriptors, same, together)
-        answer: Tensor = self.network(calibrated, ranks, calibration.descriptors, task)
-        return answer
+
+def judge_itself(network: ScoreWeights, x: Tensor, max_context: int, seed: int) -> Tensor:
+    """Score the rows of a table that may have anomalies, each without itself.
+
+    Args:
+        network: Weighs the scores.
+        x: Rows of shape `(S, D)`.
+        max_context: Largest number of them to compare with, before `central_rows` are taken.
+        seed: Seed of the draw.
+
+    Returns:
+        Scores `(S, 1)`.
+    """
+    places = _draw(x, max_context, seed)
+    with torch.no_grad():
+        context = x[places]
+        central = central_rows(context)
+        scores = AnomalyScores(context[central])
+        own = _complete(context, central, scores.scores, scores)
+        calibration = Calibration(own)
+    task = describe_task(scores.descriptors, True, False)
+
+    def score(part: Tensor) -> Tensor:
+        with torch.no_grad():
+            found = scores(part)
+        return _weigh(network, calibration, found, task)
+
+    judged = _weigh(network, calibration, own, task).to(x.dtype)[:, None]
+    return _complete(x, places, judged, lambda rest: _in_parts(rest, len(central), score))
+
+
+def _weigh(network: ScoreWeights, calibration: Calibration, scores: Tensor, task: Tensor) -> Tensor:
+    calibrated, ranks = calibration(scores)
+    answer: Tensor = network(calibrated, ranks, calibration.descriptors, task)
+    return answer
+
+
+def _in_parts(query: Tensor, columns: int, score: Callable[[Tensor], Tensor]) -> Tensor:
+    """Score `(Q, D)` as `(Q, 1)`, so many rows at a time that distances to `columns` rows fit."""
+    parts = torch.split(query, max(1, CELLS // columns)) if len(query) else (query,)
+    return torch.cat([score(part) for part in parts])[:, None].to(query.dtype)
 
 
 def _draw(x: Tensor, size: int, seed: int) -> Tensor:
@@ -191,5 +213,5 @@ def _complete(x: Tensor, places: Tensor, own: Tensor, judge: Predictor) -> Tenso
         return own
     outside = torch.ones(len(x), dtype=torch.bool, device=x.device)
     outside[places] = False
-    answer = own.new_zeros(len(x), 1).index_put((places,), own)
+    answer = own.new_zeros(len(x), own.shape[1]).index_put((places,), own)
     return answer.index_put((outside.nonzero().squeeze(1),), judge(x[outside]))

@@ -11,8 +11,12 @@ class PairwiseLogistic(nn.Module):
     order of scores within an episode only, whatever their level and the share of anomalies. Rows
     of label -1 are ignored; without a pair the loss is 0.
 
+    Args:
+        scale: Multiplies the scores. A larger one is closer to the AUROC, which a network whose
+            scores start small would else have to reach by growing them.
+
     Raises:
-        ValueError: When called, if there is more than one output.
+        ValueError: If `scale` is not positive, or, when called, if there is more than one output.
 
     Example:
         >>> import torch
@@ -22,6 +26,12 @@ class PairwiseLogistic(nn.Module):
     References:
         On the Consistency of AUC Pairwise Optimization, https://arxiv.org/abs/1208.0645
     """
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        if not scale > 0:
+            raise ValueError(f"scale={scale} must be positive, such as 1.0.")
+        self.scale = scale
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss, a scalar.
@@ -35,6 +45,6 @@ class PairwiseLogistic(nn.Module):
                 f"got outputs of shape {tuple(input.shape)} but an anomaly score is one number: "
                 "give the network 1 output."
             )
-        scores = input.squeeze(-1)
+        scores = self.scale * input.squeeze(-1)
         losses = softplus(scores[target == 0][:, None] - scores[target == 1])
         return losses.sum() / max(losses.numel(), 1)

@@ -1,6 +1,7 @@
 """Networks: an encoder and a head each, ready for functional gradients."""
 
 from .centroids import Centroids
+from .context_mlp import ContextMLP
 from .conv4 import Conv4
 from .mlp import MLP
 from .one_class import Hypersphere, ReconstructionError
@@ -10,6 +11,7 @@ from .pretrained import PretrainedEncoder
 __all__ = [
     "MLP",
     "Centroids",
+    "ContextMLP",
     "Conv4",
     "Hypersphere",
     "PairNetwork",

@@ -137,7 +137,7 @@ class AnomalyTasks(TaskDistribution):
     seven kinds: the four of ADBench (Han et al., 2022), other components of the mixture, tails of
     some columns, and a population of its own. Columns are not standardised.
 
-    In half of the tasks the support set is normal, in the others 1 to 30 % of it are anomalies. Of
+    In half of the tasks the support set is normal, in the others 1 to 40 % of it are anomalies. Of
     the latter a share are tables that judge themselves: the query is the support set.
 
     Args:
@@ -188,7 +188,7 @@ class AnomalyTasks(TaskDistribution):
         n, d = (_between(bounds, random) for bounds in (self.rows, self.columns))
         contaminated = random.random() >= self.clean
         itself = contaminated and random.random() < self.itself
-        n_anomalies = max(3, round(random.uniform(0.01, 0.3) * n)) if contaminated else 0
+        n_anomalies = max(3, round(random.uniform(0.01, 0.4) * n)) if contaminated else 0
         query_anomalies = 0 if itself else max(4, round(random.uniform(0.02, 0.55) * self.n_query))
         n_query = 0 if itself else self.n_query
         table = NormalTable(d, random)

@@ -72,7 +72,7 @@ class ClassOutTasks(TaskDistribution):
         n = min(self.rows, len(normal) // 2)
         contaminated = random.random() >= self.clean
         itself = contaminated and random.random() < self.itself
-        inside = min(len(anomalies) // 2, max(3, round(random.uniform(0.01, 0.3) * n)))
+        inside = min(len(anomalies) // 2, max(3, round(random.uniform(0.01, 0.4) * n)))
         inside = inside if contaminated else 0
         rest = normal[n : n + self.n_query]
         share = random.uniform(0.02, 0.55)

@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from metalit.anomaly_scores import AnomalyScores, Calibration, ShiftScores
+from metalit.anomaly_scores import AnomalyScores, Calibration, ShiftScores, central_rows
 from metalit.anomaly_scores.neighbours import FLOOR
 
 NAMES = list(AnomalyScores.NAMES)
@@ -61,6 +61,21 @@ def test_trimming_leaves_the_rows_in_the_middle(scaled):
     near, trimmed = (scores[:, NAMES.index(f"standard_{n}")] for n in ("5", "trimmed"))
     assert near[90:].mean() < near[:90].mean()  # a cluster of anomalies is dense
     assert trimmed[90:].min() > trimmed[:90].max()
+
+
+def test_central_rows_are_three_fifths_without_a_cluster_of_anomalies(scaled):
+    rows = torch.from_numpy(np.concatenate([scaled[0], 6 + 0.01 * scaled[0][:20]]))
+    central = central_rows(rows)
+    assert len(central) == 66
+    assert central.max() < 90
+    assert torch.equal(central, central.unique())
+    assert torch.equal(central_rows(5 + 3 * rows), central)
+
+
+def test_of_few_rows_ten_are_central_and_of_equal_ones_any():
+    rows = torch.arange(12.0)[:, None]
+    assert len(central_rows(rows)) == 10
+    assert len(central_rows(torch.zeros(3, 2))) == 3
 
 
 def test_ranks_are_normal_quantiles_and_ignore_monotone_changes_of_a_column(tables):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metalit import Samples
-from metalit.anomaly_scores import AnomalyScores, Calibration, ShiftScores
+from metalit.anomaly_scores import AnomalyScores, Calibration, ShiftScores, central_rows
 from metalit.learners import AmortizedDetector
 from metalit.losses import PairwiseLogistic
 from metalit.metrics import AUROC
@@ -48,12 +48,23 @@ def test_untrained_and_transductive_it_adds_the_shift_scores_to_the_mean():
     assert torch.allclose(outputs.squeeze(1), expected)
 
 
-def test_a_query_that_is_the_support_set_is_scored_without_each_row_itself():
+def test_a_query_that_is_the_support_set_is_compared_with_its_central_rows_but_not_itself():
     support, _ = task()
     outputs = AmortizedDetector().double().eval()(support, support.x.clone())
-    expected = Calibration(AnomalyScores(support.x).scores)
-    own = expected(AnomalyScores(support.x).scores)[0].mean(1)
-    assert torch.allclose(outputs.squeeze(1), own)
+    central = central_rows(support.x)
+    scores = AnomalyScores(support.x[central])
+    own = scores(support.x).index_put((central,), scores.scores)
+    assert torch.allclose(outputs.squeeze(1), Calibration(own)(own)[0].mean(1))
+
+
+def test_a_cluster_of_anomalies_in_the_table_does_not_hide_itself():
+    support, _ = task(rows=100)
+    table = torch.cat([support.x, 3 + 0.2 * support.x[:15]])
+    scores = AnomalyScores(table).scores
+    whole = Calibration(scores)(scores)[0].mean(1)
+    outputs = AmortizedDetector().double().eval()(Samples(table, torch.zeros(115)), table)
+    assert outputs[100:].median() > outputs[:100].quantile(0.97)
+    assert whole[100:].median() < whole[:100].quantile(0.97)
 
 
 @pytest.mark.parametrize("transductive", [False, True])
@@ -90,9 +101,8 @@ def test_a_drawn_context_answers_for_all_rows(transductive):
     support, query = task()
     learner = changed(AmortizedDetector(max_context=20, transductive=transductive))
     learned = learner.learn(support)
-    itself, as_new = learned.judge_itself(support.x)
-    assert itself.shape == (80,)
-    assert as_new.shape == (20,)
+    assert learner(support, support.x).shape == (80, 1)
+    assert learned.judge_context().shape == (20, 1)
     assert learned(query).shape == (40, 1)
     copy = pickle.loads(pickle.dumps(learned))
     assert torch.equal(copy(query), learned(query))
@@ -116,7 +126,7 @@ def test_training_raises_the_auroc_on_the_tasks_it_sees():
         return torch.cat(found).mean()
 
     before = areas()
-    for _ in range(8):
+    for _ in range(25):
         optimizer.zero_grad()
         loss().backward()
         optimizer.step()

@@ -34,6 +34,15 @@ def test_without_a_pair_it_is_zero_and_has_a_gradient():
     assert torch.autograd.grad(loss, scores)[0].abs().sum() == 0
 
 
+def test_a_scale_multiplies_the_scores_and_must_be_positive():
+    scores, labels = torch.tensor([[0.2], [0.9], [0.4]]), torch.tensor([0, 1, 1])
+    assert torch.equal(
+        PairwiseLogistic(3.0)(scores, labels), PairwiseLogistic()(3 * scores, labels)
+    )
+    with pytest.raises(ValueError, match=r"scale=0\.0 must be positive"):
+        PairwiseLogistic(0.0)
+
+
 def test_several_outputs_are_refused():
     with pytest.raises(ValueError, match="an anomaly score is one number"):
         PairwiseLogistic()(torch.zeros(2, 2), torch.tensor([0, 1]))
