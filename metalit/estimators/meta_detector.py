@@ -95,10 +95,9 @@ class MetaDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             samples = _samples(table)
             self._learned = learner.double().eval().learn(samples)
             own = learner(samples, samples.x).squeeze(1)
-            as_new = self._learned.judge_context().squeeze(1)
-        self._own_scale, self._new_scale = _scale(own), _scale(as_new)
+        scale = _scale(own)
         hashes, places, inverse = np.unique(_hash(table), return_index=True, return_inverse=True)
-        self._hashes, self._scores = hashes, _standardised(own, self._own_scale)[places]
+        self._hashes, self._scores = hashes, _standardised(own, scale)[places]
         self.decision_scores_ = self._scores[inverse]
         self.threshold_ = float(np.quantile(self.decision_scores_, 1 - self.contamination))
         self.offset_ = -self.threshold_
@@ -116,7 +115,8 @@ class MetaDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         if not known.all():
             with torch.no_grad(), one_thread():
                 new = self._learned(torch.from_numpy(table[~known]))
-            scores[~known] = _standardised(new.squeeze(1), self._new_scale)
+                usual = self._learned.own
+            scores[~known] = _standardised(new.squeeze(1), _scale(usual.squeeze(1)))
         return np.asarray(-scores)
 
     def decision_function(self, X: Any) -> Scores:  # noqa: N803

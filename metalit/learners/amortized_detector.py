@@ -1,6 +1,7 @@
 """A detector that has learned across tables which classical anomaly scores to trust."""
 
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -100,6 +101,9 @@ class AmortizedDetector(Learner):
 class LearnedDetector:
     """What `AmortizedDetector` has learned of a context: a function of query rows.
 
+    Scores of the context are computed when the first query asks for them, since a table that only
+    judges itself never does.
+
     Args:
         network: Weighs the scores.
         x: Rows of shape `(S, D)`.
@@ -116,10 +120,18 @@ class LearnedDetector:
         self.seed = seed
         self.transductive = transductive
         self.places = _draw(x, max_context, seed)
-        self.dtype = x.dtype
+        self.context = x[self.places]
+
+    @cached_property
+    def scores(self) -> AnomalyScores:
+        """Classical scores of the context."""
         with torch.no_grad():
-            self.scores = AnomalyScores(x[self.places])
-            self.calibration = Calibration(self.scores.scores)
+            return AnomalyScores(self.context)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Of a query whose rows are judged one by one."""
+        return Calibration(self.scores.scores)
 
     def __call__(self, query: Tensor) -> Tensor:
         """Score rows that are not in the context, `(Q, D)`, as `(Q, 1)`."""
@@ -133,9 +145,10 @@ class LearnedDetector:
 
         return _in_parts(query, len(self.places), score)
 
-    def judge_context(self) -> Tensor:
-        """Score the rows of the context as if they were new, `(at most max_context, 1)`."""
-        return self._weigh(self.calibration, self.scores.scores).to(self.dtype)[:, None]
+    @cached_property
+    def own(self) -> Tensor:
+        """Scores of the rows of the context as if they were new, `(at most max_context, 1)`."""
+        return self._weigh(self.calibration, self.scores.scores).to(self.context.dtype)[:, None]
 
     def _judge_together(self, query: Tensor) -> Tensor:
         places = _draw(query, self.max_context, self.seed)

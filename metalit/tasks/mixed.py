@@ -24,6 +24,7 @@ class MixedTasks(TaskDistribution):
         ValueError: If there is no distribution, or a weight for each that is positive.
 
     Example:
+        >>> from metalit.tasks import SinusoidTasks
         >>> tasks = MixedTasks([SinusoidTasks(), SinusoidTasks()], weights=[3, 1])
     """
 

@@ -82,6 +82,13 @@ def test_a_context_is_drawn_from_a_large_table_and_all_rows_are_scored():
     np.testing.assert_allclose(-small.score_samples(x), small.decision_scores_)
 
 
+def test_a_table_of_very_many_rows_is_compared_with_fewer(monkeypatch):
+    x = table(600, 20)
+    expected = MetaDetector(max_context=150).fit(x).decision_scores_
+    monkeypatch.setattr("metalit.estimators.meta_detector.PAIRS", 600 * 150)
+    np.testing.assert_array_equal(MetaDetector().fit(x).decision_scores_, expected)
+
+
 def test_transductive_scores_depend_on_the_query_and_find_a_common_anomaly():
     draw = np.random.default_rng(0)
     x = draw.normal(size=(200, 6))

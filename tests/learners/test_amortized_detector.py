@@ -102,7 +102,7 @@ def test_a_drawn_context_answers_for_all_rows(transductive):
     learner = changed(AmortizedDetector(max_context=20, transductive=transductive))
     learned = learner.learn(support)
     assert learner(support, support.x).shape == (80, 1)
-    assert learned.judge_context().shape == (20, 1)
+    assert learned.own.shape == (20, 1)
     assert learned(query).shape == (40, 1)
     copy = pickle.loads(pickle.dumps(learned))
     assert torch.equal(copy(query), learned(query))
@@ -110,13 +110,13 @@ def test_a_drawn_context_answers_for_all_rows(transductive):
 
 def test_training_raises_the_auroc_on_the_tasks_it_sees():
     torch.manual_seed(0)
-    tasks = AnomalyTasks(rows=(60, 80), columns=(3, 6), n_query=40)
+    tasks = AnomalyTasks(rows=(60, 80), columns=(3, 6), n_query=40, clean=1.0)
     episodes = [tasks.sample(torch.Generator().manual_seed(seed)) for seed in range(4)]
-    learner = AmortizedDetector()
+    learner = AmortizedDetector(transductive=True)
     optimizer = torch.optim.Adam(learner.parameters(), lr=0.01)
 
     def loss():
-        losses = [PairwiseLogistic()(learner(e.support, e.query.x), e.query.y) for e in episodes]
+        losses = [PairwiseLogistic(3.0)(learner(e.support, e.query.x), e.query.y) for e in episodes]
         return torch.stack(losses).mean()
 
     def areas():
@@ -126,11 +126,11 @@ def test_training_raises_the_auroc_on_the_tasks_it_sees():
         return torch.cat(found).mean()
 
     before = areas()
-    for _ in range(25):
+    for _ in range(12):
         optimizer.zero_grad()
         loss().backward()
         optimizer.step()
-    assert areas() > before
+    assert areas() > before + 0.003
 
 
 def test_what_cannot_be_compared_is_refused_in_one_line():
