@@ -145,7 +145,7 @@ def methods(task: str, trained: Any, untrained: Any) -> dict[str, Callable[[], A
         "untrained, without anchor": lambda: Adapter(untrained, detection, test=test),
     }
     if detection:
-        forest = lambda: IsolationForest(25, random_state=0)  # noqa: E731
+        forest = lambda: IsolationForest(n_estimators=25, random_state=0)  # noqa: E731
         return shared | {
             "isolation forest, once": lambda: Forest(forest, once=True),
             "isolation forest, last window": lambda: Forest(forest),
