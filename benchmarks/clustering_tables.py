@@ -46,6 +46,7 @@ from metalit.combinations import Gate
 from metalit.combinations.base import Evidence
 from metalit.combinations.consensus import Consensus, apply_rule
 from metalit.descriptors import DESCRIPTORS, describe_task
+from metalit.episodes import unlabelled
 from metalit.estimators.super_clusterer import GATE, default_clusterers
 from metalit.hyperparameters import describe
 from metalit.learners import (
@@ -110,11 +111,7 @@ class Remembered(Learner):
 def _learn(description: Any, table: Array, learner: Learner) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a graph in pieces, no cluster found
-        return learner.learn(unlabelled(table))
-
-
-def unlabelled(table: Array) -> Samples:
-    return Samples(torch.from_numpy(table), torch.full((len(table),), -1))
+        return learner.learn(unlabelled(torch.from_numpy(table)))
 
 
 # the super learner
@@ -132,7 +129,7 @@ class Task:
 
 def observe(table: Table, memory: joblib.Memory) -> Task:
     learners = {n: Remembered(learner, memory) for n, learner in base_learners(table.k).items()}
-    support = unlabelled(table.x)
+    support = unlabelled(torch.from_numpy(table.x))
     evidence = Consensus().observe(learners, support)
     labels = evidence.outputs.argmax(dim=2).numpy()
     scores = torch.tensor([table.score(of_learner)[0] for of_learner in labels])
@@ -170,7 +167,7 @@ def ship(gate: Gate, how: str) -> None:
 def answer(task: Task, alignment: str, sharpness: float, gate: Gate | None = None) -> Array:
     """Return the clusters that the super learner gives the rows."""
     combination = Consensus(alignment=alignment, sharpness=sharpness)
-    support, landmarks = unlabelled(task.table.x), task.evidence.landmarks
+    support, landmarks = unlabelled(torch.from_numpy(task.table.x)), task.evidence.landmarks
     names = list(base_learners(task.table.k))
     with torch.no_grad():
         prior = landmarks.new_zeros(len(landmarks))
@@ -216,7 +213,7 @@ def score_rows(
     """Score every row on every table: ARI with the truth, and with the labelling that fits best."""
     rows: dict[str, list[tuple[float, float]]] = {}
     for task in tasks:
-        table, support = task.table, unlabelled(task.table.x)
+        table, support = task.table, unlabelled(torch.from_numpy(task.table.x))
         for name, learner in {**base_learners(table.k), **references(table.k)}.items():
             labels = Remembered(learner, memory).learn(support)(support.x).argmax(dim=1).numpy()
             rows.setdefault(name, []).append(table.score(labels))

@@ -6,7 +6,7 @@ from torch import Tensor
 from .columns import ColumnScores, SortedColumns
 from .dependence import DependenceScores
 from .neighbours import NeighbourScores
-from .representations import Representations
+from .representations import Representations, location_and_scale
 
 NEIGHBOURS = NeighbourScores.NAMES
 FARTHEST = 1e4  # standardised values are clipped here: their squares lose no digits to each other
@@ -40,9 +40,7 @@ class AnomalyScores:
 
     def __init__(self, context: Tensor) -> None:
         context = context.double()
-        self.mean = context.mean(0)
-        deviation = context.std(0, correction=0)
-        self.scale = torch.where(deviation > 1e-8 * (1 + self.mean.abs()), deviation, 1.0)
+        self.mean, self.scale = location_and_scale(context)
         table = self._standardise(context)
         columns = SortedColumns(table)
         self.representations = Representations(table, columns)

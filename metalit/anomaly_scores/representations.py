@@ -82,6 +82,12 @@ class Representations:
         return ranks
 
 
+def location_and_scale(table: Tensor) -> tuple[Tensor, Tensor]:
+    """Means of columns, and standard deviations, 1 for those that are constant up to rounding."""
+    mean, deviation = table.mean(0), table.std(0, correction=0)
+    return mean, torch.where(deviation > 1e-8 * (1 + mean.abs()), deviation, 1.0)
+
+
 def _logarithms(x: Tensor) -> Tensor:
     return x.sign() * x.abs().log1p()
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from .calibration import Calibration
 from .columns import ColumnScores, SortedColumns
 from .neighbours import NeighbourScores
+from .representations import location_and_scale
 
 KEPT = 0.6  # share of the rows: no more than 40 % are taken for anomalies
 FEWEST = 10
@@ -30,9 +31,8 @@ def central_rows(table: Tensor) -> Tensor:
         Places of 60 % of the rows, at least 10 where there are as many, `(M,)`, ascending.
     """
     table = table.double()
-    deviation = table.std(0, correction=0)
-    scale = torch.where(deviation > 1e-8 * (1 + table.mean(0).abs()), deviation, 1.0)
-    table = (table - table.mean(0)) / scale
+    mean, scale = location_and_scale(table)
+    table = (table - mean) / scale
     near = NeighbourScores(table, 2.0).scores[:, [NeighbourScores.NAMES.index(n) for n in ROBUST]]
     single = ColumnScores(table, SortedColumns(table)).scores
     single = single[:, [ColumnScores.NAMES.index(name) for name in COLUMNWISE]]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ..episodes import Samples
+from ..episodes import unlabelled
 from ..learners import AmortizedDetector
 from ..meta_learner import MetaLearner
 from ..scikit import one_thread
@@ -92,7 +92,7 @@ class MetaDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         table = self.encoder_.transform(frame)
         learner = self._trained(min(self.max_context, max(FEWEST, PAIRS // len(table))))
         with torch.no_grad(), one_thread():
-            samples = _samples(table)
+            samples = unlabelled(torch.from_numpy(table))
             self._learned = learner.double().eval().learn(samples)
             own = learner(samples, samples.x).squeeze(1)
         scale = _scale(own)
@@ -166,10 +166,6 @@ def _load(weights: str) -> AmortizedDetector:
             "give those of a detector."
         )
     return found
-
-
-def _samples(table: Scores) -> Samples:
-    return Samples(torch.from_numpy(table), torch.full((len(table),), -1))
 
 
 def _hash(table: Scores) -> NDArray[np.uint64]:

@@ -14,7 +14,7 @@ from sklearn.utils.validation import validate_data
 
 from ..combinations import Consensus, Gate
 from ..descriptors import DESCRIPTORS
-from ..episodes import Samples
+from ..episodes import unlabelled
 from ..learners import Learner, SklearnClusterer
 from ..scikit import size_parameter
 from ._super_learner import Named, SuperLearner
@@ -75,7 +75,7 @@ class SuperLearnerClusterer(ClusterMixin, SuperLearner):  # type: ignore[misc]
                 f"n_samples={len(table)} should be more than n_clusters={self.n_clusters}: give "
                 "more rows or lower n_clusters."
             )
-        support = Samples(torch.tensor(table), torch.full((len(table),), -1))
+        support = unlabelled(torch.tensor(table))
         self._learn(support, _read_gate() if self.estimators is None else None)
         outputs = self._outputs(X)
         self.labels_ = outputs.argmax(dim=1).numpy()

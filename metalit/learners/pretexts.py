@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ..episodes import Samples
+from ..episodes import Samples, unlabelled
 
 
 class Pretext(nn.Module, ABC):
@@ -130,7 +130,7 @@ class TwoViews(Pretext):
         x = support.x
         noise = torch.randn(x.shape, generator=_generator(self.seed)).to(x)
         views = torch.cat([x, x + self.noise * x.std(dim=0, correction=0) * noise])
-        return Samples(views, torch.full((len(views),), -1, device=x.device))
+        return unlabelled(views)
 
 
 def _generator(seed: int) -> torch.Generator:

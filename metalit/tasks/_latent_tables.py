@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
-Rows = NDArray[np.float64]
+from ..tables.base import Rows
+
 ACTIVATIONS: tuple[Callable[[Rows], Rows], ...] = (np.tanh, lambda x: np.maximum(x, 0), np.sin)
 
 

@@ -8,12 +8,8 @@ from numpy.random import Generator
 
 from ..episodes import Episode, Samples
 from ..scikit import draw_seed
-from ._latent_tables import (
-    RandomColumns,
-    Rows,
-    draw_mixture,
-    with_random_marginals,
-)
+from ..tables.base import Rows
+from ._latent_tables import RandomColumns, draw_mixture, with_random_marginals
 from .base import TaskDistribution
 
 

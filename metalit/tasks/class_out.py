@@ -1,17 +1,15 @@
 """Detection tasks cut from real data with known classes: one class or some are normal."""
 
-from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.random import Generator
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from ..datasets.tensors import as_tensors
 from ..episodes import Episode, Samples
 from ..scikit import draw_seed
+from ._labelled_tables import Factories, LabelledTables
 from .anomalies import check_shares
 from .base import TaskDistribution
 
@@ -41,7 +39,7 @@ class ClassOutTasks(TaskDistribution):
 
     def __init__(
         self,
-        datasets: Sequence[Callable[[str], Dataset[Any]]] | None = None,
+        datasets: Factories | None = None,
         split: str = "train",
         rows: int = 800,
         n_query: int = 200,
@@ -55,18 +53,17 @@ class ClassOutTasks(TaskDistribution):
         self.n_query = n_query
         self.clean = clean
         self.itself = itself
-        self._tables: list[tuple[Tensor, Tensor]] = []
+        self._tables = LabelledTables("ClassOutTasks", datasets, split, _check)
 
     def fit(self, x: Tensor, y: Tensor | None = None) -> Self:
         """Take x `(N, *features)` and its labels `(N,)`, where there are no `datasets`."""
-        if self.datasets is None:
-            self._tables = [_check(x, y)]
+        self._tables.fit(x, y)
         return self
 
     def sample(self, generator: torch.Generator) -> Episode:
         """Draw a data set, its classes, columns and rows."""
         random = np.random.default_rng(draw_seed(generator))
-        known = self._read()
+        known = self._tables.read()
         x, y = known[random.integers(len(known))]
         normal, anomalies = _classes(y, random)
         n = min(self.rows, len(normal) // 2)
@@ -89,16 +86,6 @@ class ClassOutTasks(TaskDistribution):
                 for part in (support, chosen)
             )
         )
-
-    def _read(self) -> list[tuple[Tensor, Tensor]]:
-        """The tables, read once a process."""
-        if not self._tables:
-            if self.datasets is None:
-                raise ValueError(
-                    "ClassOutTasks has no data: give `datasets`, or a `dataset` to the data module."
-                )
-            self._tables = [_check(*as_tensors(make(self.split))) for make in self.datasets]
-        return self._tables
 
 
 def _check(x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,17 +1,15 @@
 """Clustering tasks cut from real data with known classes."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from ..datasets.tensors import as_tensors
 from ..episodes import Episode
 from ..scikit import draw_seed
 from ..tables.base import Labels, Rows, draw_sizes, number_rows, rotation
+from ._labelled_tables import Factories, LabelledTables
 from .base import TaskDistribution
 from .tables import Range, clustering_episode, log_uniform
 
@@ -40,7 +38,7 @@ class TableCuts(TaskDistribution):
 
     def __init__(
         self,
-        datasets: Sequence[Callable[[str], Dataset[Any]]] | None = None,
+        datasets: Factories | None = None,
         split: str = "train",
         n_support: Range = (150, 900),
         clusters: Range = (2, 10),
@@ -63,10 +61,10 @@ class TableCuts(TaskDistribution):
         self.clusters = clusters
         self.columns = columns
         self.given = given
-        self._tables: list[tuple[Rows, Labels]] = []
+        self._tables = LabelledTables("TableCuts", datasets, split, _table)
 
     def fit(self, x: Tensor, y: Tensor | None = None) -> Self:
-        """Read the data sets; `x` and `y` are used where there are none.
+        """Take the data to cut, where there are no `datasets`.
 
         Args:
             x: Inputs of shape `(N, *features)`.
@@ -75,13 +73,13 @@ class TableCuts(TaskDistribution):
         Raises:
             ValueError: If there are no labels, or fewer than 2 classes or columns.
         """
-        self._tables = [_table(x, y)]
+        self._tables.fit(x, y)
         return self
 
     def sample(self, generator: torch.Generator) -> Episode:
         """Cut one table."""
         random = np.random.default_rng(draw_seed(generator))
-        tables = self._read()
+        tables = self._tables.read()
         table, classes = tables[int(random.integers(len(tables)))]
         rows, clusters = _choose(
             random, classes, self.clusters, log_uniform(random, self.n_support)
@@ -92,16 +90,6 @@ class TableCuts(TaskDistribution):
         view = VIEWS[int(random.integers(len(VIEWS)))]
         told = int(clusters.max()) + 1 if random.random() < self.given else None
         return clustering_episode(view(random, cut, columns), clusters, told)
-
-    def _read(self) -> list[tuple[Rows, Labels]]:
-        """The tables, read once a process: a data set need not be fitted to be cut."""
-        if not self._tables:
-            if self.datasets is None:
-                raise ValueError(
-                    "TableCuts has no data: give `datasets`, or a `dataset` to the data module."
-                )
-            self._tables = [_table(*as_tensors(make(self.split))) for make in self.datasets]
-        return self._tables
 
 
 def _table(x: Tensor, y: Tensor | None) -> tuple[Rows, Labels]:
