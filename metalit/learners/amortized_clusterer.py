@@ -1,11 +1,12 @@
 """A clusterer that has learned from many tables what belongs together."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import expit, softmax
+from scipy.special import expit
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.func import functional_call
@@ -19,7 +20,9 @@ from ..inner_loops import InnerLoop
 from ..partitions import (
     CLASSICAL,
     Candidate,
+    Choice,
     Pairs,
+    choose,
     classical_partitions,
     learned_partitions,
     membership,
@@ -79,13 +82,15 @@ class AmortizedClusterer(Learner):
 
     `PairwiseSimilarity` gives the probability that rows belong together. By these probabilities
     the table is clustered (spectral clustering, Genie and cuts of the spanning tree of -log p), and
-    by them the best partition is chosen, among these and those of the classical algorithms that
-    the network has seen: the one whose adjusted Rand index is expected to be highest. The
-    expectation is its confidence. If the number of clusters is not given, the probabilities are
+    by them a partition is chosen, among these and those of the classical algorithms that the
+    network has seen: the more probable the higher its expected adjusted Rand index, and taken is
+    the one that agrees best with all probable ones (`metalit.partitions.choose`). The expected
+    index is its confidence. If the number of clusters is not given, the probabilities are
     averaged over several numbers, and partitions into any number of clusters compete.
 
-    With an inner loop the network first takes unsupervised steps on the table itself, towards the
-    partition that it would have chosen (self-training; Lee, 2013).
+    With an inner loop the network takes unsupervised steps on the table itself, towards the
+    partitions that it finds probable, and decides again (self-training as by Lee, 2013, but with
+    probabilities in the place of the one most probable label: hard labels made it worse).
 
     More rows than `n_context` are represented by a random subset. Other rows belong where their
     nearest context rows do. An untrained network gives the unlearned pipeline: Gaussian affinities
@@ -99,8 +104,8 @@ class AmortizedClusterer(Learner):
         n_context: Largest number of rows that are looked at together.
         pairs: Number of pairs of rows by which partitions are judged.
         inner_loop: Unsupervised steps on the table; None for none.
-        temperature: Difference of expected Rand indices that makes one number of clusters e times
-            as probable as another.
+        temperature: Difference of expected Rand indices that makes one partition e times as
+            probable as another.
         random_state: Seed of the subset, the pairs and the classical algorithms.
 
     Raises:
@@ -119,7 +124,7 @@ class AmortizedClusterer(Learner):
         n_context: int = 2000,
         pairs: int = 12_000,
         inner_loop: InnerLoop | None = None,
-        temperature: float = 0.02,
+        temperature: float = 0.01,
         random_state: int = 0,
     ) -> None:
         super().__init__()
@@ -180,44 +185,61 @@ class AmortizedClusterer(Learner):
             candidates += [Candidate(name, number, labels) for name, labels in names]
             given = k is not None
             evidence.append(gather_evidence(graph, partitions, number, given, one, other))
-        edges, pairs = self._probabilities(evidence, candidates)
+        network = self.similarity.network
+        evidence = [part.like(next(network.parameters())) for part in evidence]
+        params = {name: value.detach() for name, value in network.named_parameters()}
         numbers = range(2, most + 1) if k is None else [k]
-        candidates += learned_partitions(graph, edges, numbers, pairs, self.random_state)
-        scores = [pairs.judge(candidate.labels) for candidate in candidates]
-        best = candidates[int(np.argmax(scores))]
+        edges, competing, choice = self._decide(graph, params, evidence, candidates, numbers)
+        if self.inner_loop is not None:
+            params = self._adapt(params, evidence, competing, choice)
+            edges, competing, choice = self._decide(graph, params, evidence, candidates, numbers)
+        best = competing[choice.best]
         labels = np.unique(best.labels, return_inverse=True)[1]  # k may not all be there
-        of_number, of_method = dict.fromkeys(numbers, -1.0), dict[str, float]()
-        for candidate, score in zip(candidates, scores, strict=True):
-            of_number[candidate.k] = max(score, of_number[candidate.k])
+        of_method = dict[str, float]()
+        for candidate, score in zip(competing, choice.scores.tolist(), strict=True):
             of_method[candidate.method] = max(score, of_method.get(candidate.method, -1.0))
         return Clustering(
             table=graph.table,
             labels=labels,
             membership=membership(graph, edges, labels),
             strength=strength(graph, edges),
-            confidence=max(scores),
-            numbers=tuple(numbers),
-            number_probabilities=softmax(np.array(list(of_number.values())) / self.temperature),
+            confidence=float(choice.scores[choice.best]),
+            numbers=tuple(choice.number_probabilities),
+            number_probabilities=np.array(list(choice.number_probabilities.values())),
             method=best.method,
             scores=of_method,
         )
 
-    def _probabilities(
-        self, evidence: list[Evidence], candidates: list[Candidate]
-    ) -> tuple[Floats, Pairs]:
-        """Probabilities of edges and pairs, the mean over the numbers that were asked for."""
-        network = self.similarity.network
-        evidence = [part.like(next(network.parameters())) for part in evidence]
-        params = {name: value.detach() for name, value in network.named_parameters()}
-        edges, pairs = _look(network, params, evidence)
-        if self.inner_loop is None:
-            return edges, pairs
-        best = max(candidates, key=lambda candidate: pairs.judge(candidate.labels)).labels
-        rows = evidence[0]  # edges and pairs are the same for all numbers of clusters
-        labels = torch.from_numpy(best).to(rows.low.device)
+    def _decide(
+        self,
+        graph: NeighbourGraph,
+        params: dict[str, Tensor],
+        evidence: list[Evidence],
+        classical: list[Candidate],
+        numbers: Sequence[int],
+    ) -> tuple[Floats, list[Candidate], Choice]:
+        """Probabilities of the edges, all that competes with the classical partitions, a choice."""
+        edges, pairs = _look(self.similarity.network, params, evidence)
+        learned = learned_partitions(graph, edges, numbers, pairs, self.random_state)
+        competing = [*classical, *learned]
+        return edges, competing, choose(competing, pairs, self.temperature)
+
+    def _adapt(
+        self,
+        params: dict[str, Tensor],
+        evidence: list[Evidence],
+        candidates: list[Candidate],
+        choice: Choice,
+    ) -> dict[str, Tensor]:
+        """Step towards the probable partitions: how often they put edges and pairs together."""
+        assert self.inner_loop is not None
+        network, first = self.similarity.network, evidence[0]  # all have the same edges and pairs
+        labels = torch.from_numpy(np.stack([candidate.labels for candidate in candidates]))
+        labels = labels.to(first.low.device)
+        posterior = torch.from_numpy(choice.posterior).to(first.rows)
         targets = [
-            (labels[a] == labels[b]).to(rows.rows)
-            for a, b in ((rows.low, rows.high), (rows.one, rows.other))
+            posterior @ (labels[:, a] == labels[:, b]).to(posterior)
+            for a, b in ((first.low, first.high), (first.one, first.other))
         ]
 
         def loss(params: dict[str, Tensor]) -> Tensor:
@@ -232,7 +254,7 @@ class AmortizedClusterer(Learner):
         with torch.inference_mode(False), torch.enable_grad():
             live = {name: value.clone().requires_grad_() for name, value in params.items()}
             adapted = self.inner_loop(loss, live)
-        return _look(network, {name: v.detach() for name, v in adapted.items()}, evidence)
+        return {name: value.detach() for name, value in adapted.items()}
 
 
 @torch.no_grad()

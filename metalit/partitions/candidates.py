@@ -41,10 +41,14 @@ class Pairs(NamedTuple):
     other: Integers
     probabilities: Floats
 
+    def together(self, labels: Integers) -> Floats:
+        """Whether a partition puts each pair into one cluster, 0 or 1, `(R,)`."""
+        return np.asarray(labels[self.one] == labels[self.other], dtype=np.float64)
+
     def judge(self, labels: Integers) -> float:
         """Expected adjusted Rand index of a partition, at most 1."""
-        together = (labels[self.one] == labels[self.other]).astype(np.float64)
-        return expected_adjusted_rand(together, self.probabilities)
+        together = self.together(labels)
+        return float(expected_adjusted_rand(together[None], self.probabilities[None])[0, 0])
 
 
 def learned_partitions(

@@ -55,11 +55,11 @@ def test_labels_of_the_support_set_are_not_looked_at() -> None:
     assert torch.equal(blind(labelled, x), blind(unlabelled(x), x))
 
 
-def test_the_chosen_partition_has_the_highest_expected_index() -> None:
+def test_the_confidence_is_the_expected_index_of_the_chosen_partition() -> None:
     x, _ = make_moons(200, noise=0.06, random_state=0)
     clustering = untrained(n_clusters=2).cluster(unlabelled(torch.from_numpy(x)))
-    assert clustering.confidence == max(clustering.scores.values())
-    assert clustering.scores[clustering.method] == clustering.confidence
+    assert clustering.confidence == pytest.approx(max(clustering.scores.values()))
+    assert clustering.scores[clustering.method] == pytest.approx(clustering.confidence)
     assert len(clustering.scores) == 11
 
 
@@ -98,13 +98,13 @@ def test_results_depend_on_nothing_but_the_seed() -> None:
     assert one.confidence == other.confidence
 
 
-def test_unsupervised_steps_move_the_network_towards_the_partition_it_chose() -> None:
+def test_unsupervised_steps_move_the_network_towards_the_partitions_it_finds_probable() -> None:
     x, _ = make_moons(150, noise=0.1, random_state=0)
     support = unlabelled(torch.from_numpy(x), 2)
     plain = untrained().cluster(support).confidence
-    adapted = untrained(inner_loop=GradientDescent(lr=1.0, steps=100))
+    adapted = untrained(inner_loop=GradientDescent(lr=1.0, steps=100), temperature=1e-4)
     before = {name: value.clone() for name, value in adapted.state_dict().items()}
-    assert adapted.cluster(support).confidence > plain + 0.05
+    assert adapted.cluster(support).confidence > plain + 0.01
     assert all(torch.equal(before[name], v) for name, v in adapted.state_dict().items())
     none = untrained(inner_loop=GradientDescent(lr=1e-9, steps=3)).cluster(support)
     assert none.confidence == pytest.approx(plain, abs=1e-6)

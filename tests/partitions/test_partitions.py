@@ -26,16 +26,16 @@ def test_with_the_truth_as_probabilities_the_expected_index_is_the_adjusted_rand
         labels[:30] = truth[:30]
         probabilities = (truth[one] == truth[other]).astype(float)
         together = (labels[one] == labels[other]).astype(float)
-        found = expected_adjusted_rand(together, probabilities)
-        assert found == pytest.approx(adjusted_rand_score(truth, labels))
-        assert Pairs(one, other, probabilities).judge(labels) == pytest.approx(found)
+        found = expected_adjusted_rand(np.stack([together, probabilities]), probabilities[None])
+        assert found[:, 0] == pytest.approx([adjusted_rand_score(truth, labels), 1])
+        assert Pairs(one, other, probabilities).judge(labels) == pytest.approx(found[0, 0])
 
 
 def test_partitions_of_one_cluster_or_of_single_rows_are_worth_nothing() -> None:
-    probabilities = np.random.default_rng(0).random(100)
-    for together in (np.zeros(100), np.ones(100)):
+    probabilities = np.random.default_rng(0).random((1, 100))
+    for together in (np.zeros((1, 100)), np.ones((1, 100))):
         assert expected_adjusted_rand(together, probabilities) == pytest.approx(0)
-    assert expected_adjusted_rand(np.ones(100), np.ones(100)) <= 1
+    assert expected_adjusted_rand(np.ones((1, 100)), np.ones((1, 100))) <= 1
 
 
 @pytest.fixture(scope="module")
