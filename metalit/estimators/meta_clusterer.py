@@ -23,7 +23,7 @@ from ._columns import read_table
 from ._encoding import Table, TableEncoder
 from ._weights import load_learner
 
-INNER_LR = 0.01  # step size of the unsupervised steps
+INNER_LR = 0.03  # step size of the unsupervised steps
 _CHUNK = 20_000  # rows that are assigned at once
 
 

@@ -124,7 +124,7 @@ class AmortizedClusterer(Learner):
         n_context: int = 2000,
         pairs: int = 12_000,
         inner_loop: InnerLoop | None = None,
-        temperature: float = 0.01,
+        temperature: float = 0.02,
         random_state: int = 0,
     ) -> None:
         super().__init__()
