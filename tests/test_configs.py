@@ -11,6 +11,7 @@ from PIL import Image
 from metalit.main import main
 
 PREDICT_ONLY = {"segmentation"}  # has a test in tests/callbacks/test_segmentation_writer.py
+TEST_ONLY = {"clusterer"}  # has weights already, and no outer gradient
 FILES = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
 CONFIGS = [file for file in FILES if file.stem not in PREDICT_ONLY]
 SMALL = ["--trainer.fast_dev_run", "true", "--trainer.enable_progress_bar", "false"]
@@ -90,17 +91,17 @@ def overrides(config, request, tmp_path):
 
 def test_there_are_configs():
     assert len(CONFIGS) >= 8
-    assert {file.stem for file in FILES} >= PREDICT_ONLY
+    assert {file.stem for file in FILES} >= PREDICT_ONLY | TEST_ONLY
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)
 def test_config_fits_and_tests(config, request, tmp_path):
     options = ["--config", str(config), *overrides(config, request, tmp_path), *SMALL]
-    fitted = main(["fit", *options])
-    assert fitted.trainer.global_step == 1
-    metric = fitted.model.metric.name
+    if config.stem not in TEST_ONLY:
+        fitted = main(["fit", *options])
+        assert fitted.trainer.global_step == 1
     tested = main(["test", *options])
-    assert f"test/{metric}" in tested.trainer.callback_metrics
+    assert f"test/{tested.model.metric.name}" in tested.trainer.callback_metrics
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)

@@ -23,8 +23,9 @@ def main() -> None:
     unknown = sorted(set(names) - set(MODULES))
     if unknown:
         parser.error(f"{', '.join(unknown)} is no benchmark: choose from {', '.join(MODULES)}")
-    sys.path.insert(0, str(FOLDER))
     for name in names:
+        # before each, since a module puts the folder above in front, which has other clustering.py
+        sys.path.insert(0, str(FOLDER))
         print(f"\n== {name}")
         importlib.import_module(name).main([])
 

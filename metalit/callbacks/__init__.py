@@ -1,6 +1,7 @@
 """Callbacks: reports, figures and predictions; nothing of these happens inside a step."""
 
 from .adaptation_report import AdaptationReport
+from .clustering_report import ClusteringReport
 from .prediction_writer import PredictionWriter
 from .pretraining import ClusterPretraining
 from .run_summary import RunSummary
@@ -10,6 +11,7 @@ from .strategy_report import StrategyReport
 __all__ = [
     "AdaptationReport",
     "ClusterPretraining",
+    "ClusteringReport",
     "PredictionWriter",
     "RunSummary",
     "SegmentationWriter",

@@ -1,8 +1,7 @@
 """The score after 0, 1, … inner steps: a table and a figure at the end of `test`."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,13 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..episodes import Episode, Samples
-from ..hyperparameters import build_arguments
-from ..inner_loops import InnerLoop
 from ..learners import Learner
 from ..meta_learner import MetaLearner
 from ..metrics import EpisodeMetric, MeanConfidence
-from ._report import write_report
+from ._report import inner_steps, untrained_copy, write_report
 from .pretraining import ClusterPretraining
 
 log = logging.getLogger(__name__)
@@ -62,7 +59,7 @@ class AdaptationReport(Callback):
         with torch.inference_mode(False), torch.enable_grad():  # Trainer tests in inference mode
             if self.pretraining is not None:
                 self._models["pre-trained"] = self._pretrained(trainer, pl_module)
-            self._models["untrained"] = self._untrained(pl_module)
+            self._models["untrained"] = untrained_copy(pl_module, self.seed)
         self._scores = {
             (name, step): MeanConfidence().to(pl_module.device)
             for name in self._models
@@ -82,7 +79,7 @@ class AdaptationReport(Callback):
         """Score a meta-batch with every model and number of steps."""
         for (name, step), score in self._scores.items():
             model = self._models[name]
-            with _inner_steps(model, step):
+            with inner_steps(model, step):
                 score.update(model.score(batch)[1])
         if self.reference is not None:
             values = self._refer(batch, self._models["meta-trained"].metric)
@@ -122,40 +119,12 @@ class AdaptationReport(Callback):
             ]
         )
 
-    def _untrained(self, trained: MetaLearner) -> MetaLearner:
-        """Build the learner once more, with new random weights."""
-        description = {**trained.description(), **trained.hparams}
-        if "learner" not in description:
-            raise ValueError(
-                "the learner cannot be built once more, since some part of it does not keep its "
-                "arguments as attributes of their names: let it, or leave AdaptationReport out."
-            )
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.seed)
-            built = build_arguments(type(trained), {"learner": description["learner"]})
-        model = MetaLearner(built["learner"], trained.loss, trained.metric)
-        return model.to(trained.device).eval()
-
     def _pretrained(self, trainer: Trainer, trained: MetaLearner) -> MetaLearner:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        model = self._untrained(trained).cpu()
+        model = untrained_copy(trained, self.seed).cpu()
         network: Any = model.learner
         network.network = self.pretraining(network.network, data.inputs("train"))  # type: ignore[misc]
         return model.to(trained.device).eval()
-
-
-@contextmanager
-def _inner_steps(model: nn.Module, steps: int) -> Iterator[None]:
-    """Let every inner loop of a model take this number of steps in evaluation."""
-    loops = [module for module in model.modules() if isinstance(module, InnerLoop)]
-    before = [loop.eval_steps for loop in loops]
-    for loop in loops:
-        loop.eval_steps = steps
-    try:
-        yield
-    finally:
-        for loop, value in zip(loops, before, strict=True):
-            loop.eval_steps = value
 
 
 def _format(table: Table, metric: str, episodes: int) -> str:

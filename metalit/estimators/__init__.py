@@ -1,5 +1,6 @@
 """Estimators in scikit-learn's way: fit on one table, predict on another."""
 
+from ._weights import load_similarity
 from .meta_clusterer import MetaClusterer
 from .meta_detector import MetaDetector
 from .pseudo_label import PseudoLabelClusterer
@@ -15,4 +16,5 @@ __all__ = [
     "SuperLearnerClusterer",
     "SuperLearnerDetector",
     "SuperLearnerRegressor",
+    "load_similarity",
 ]

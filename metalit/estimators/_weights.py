@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..checkpoints import load_checkpoint
 from ..hyperparameters import Description, build_arguments
-from ..learners import Learner
+from ..learners import Learner, PairwiseSimilarity
 
 FOLDER = Path(str(files("metalit.estimators"))) / "weights"
 SUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
@@ -69,6 +69,24 @@ def load_learner(name: str, folder: Path = FOLDER) -> Learner:
     learner: Learner = build_arguments(MetaLearner, {"learner": description})["learner"]
     learner.load_state_dict(state)
     return learner.eval()
+
+
+def load_similarity(name: str = "clusterer") -> PairwiseSimilarity:
+    """Build the network of `MetaClusterer`; in YAML the class path of an argument `similarity`.
+
+    Args:
+        name: Name of the weights.
+
+    Raises:
+        ValueError: If there are no such weights, or they are those of another learner.
+    """
+    learner = load_learner(name)
+    if not isinstance(learner, PairwiseSimilarity):
+        raise ValueError(
+            f"the weights {name!r} are those of {learner.name} but PairwiseSimilarity is needed: "
+            "choose 'clusterer'."
+        )
+    return learner
 
 
 def save_weights(

@@ -18,10 +18,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..episodes import unlabelled
 from ..inner_loops import GradientDescent
-from ..learners import AmortizedClusterer, PairwiseSimilarity
+from ..learners import AmortizedClusterer
 from ._columns import read_table
 from ._encoding import Table, TableEncoder
-from ._weights import load_learner
+from ._weights import load_similarity
 
 INNER_LR = 0.03  # step size of the unsupervised steps
 _CHUNK = 20_000  # rows that are assigned at once
@@ -99,10 +99,8 @@ class MetaClusterer(
             )
         self.encoder_ = TableEncoder(random_state=0).fit(frame)
         table = self.encoder_.transform(frame)
-        similarity = load_learner("clusterer")
-        assert isinstance(similarity, PairwiseSimilarity)
         learner = AmortizedClusterer(
-            similarity,
+            load_similarity(),
             self.n_clusters,
             most_clusters=self.most_clusters,
             n_context=self.n_context,

@@ -6,6 +6,7 @@ from .clustering import AdjustedRand, NormalizedMutualInfo
 from .detection import AUROC, PairAUROC
 from .mean import MeanConfidence, MeanWithInterval
 from .regression import MeanSquaredError
+from .reliability import Reliability, reliability
 
 __all__ = [
     "AUROC",
@@ -18,4 +19,6 @@ __all__ = [
     "MeanWithInterval",
     "NormalizedMutualInfo",
     "PairAUROC",
+    "Reliability",
+    "reliability",
 ]

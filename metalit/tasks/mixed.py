@@ -52,7 +52,7 @@ class MixedTasks(TaskDistribution):
     def sample(self, generator: torch.Generator) -> Episode:
         """Draw a distribution, and an episode from it."""
         weights = [1.0] * len(self.tasks) if self.weights is None else list(self.weights)
-        which = torch.multinomial(torch.tensor(weights), 1, generator=generator)
+        which = torch.multinomial(torch.tensor(weights).float(), 1, generator=generator)
         return self.tasks[int(which)].sample(generator)
 
 

@@ -11,7 +11,7 @@ from lightning import Trainer
 from torch import nn
 
 from metalit import MetaLearner, Samples
-from metalit.estimators import _weights
+from metalit.estimators import _weights, load_similarity
 from metalit.estimators._weights import load_learner, load_weights, save_weights
 from metalit.hyperparameters import describe
 from metalit.inner_loops import GradientDescent
@@ -144,3 +144,11 @@ def test_one_command_ships_the_checkpoints_of_several_runs(
     assert "'seed': 6" in capsys.readouterr().out
     assert load_weights("two_1", tmp_path)[1]["class_path"] == "metalit.learners.maml.MAML"
     assert torch.load(tmp_path / "two_0.pt", weights_only=True)["origin"]["seed"] == 5
+
+
+def test_the_similarity_that_ships_is_that_of_the_clusterer_and_nothing_else():
+    state, _ = load_weights("clusterer")
+    similarity = load_similarity()
+    assert all(torch.equal(value, state[name]) for name, value in similarity.state_dict().items())
+    with pytest.raises(ValueError, match="'detector' are those of AmortizedDetector but"):
+        load_similarity("detector")
