@@ -7,11 +7,12 @@ import numpy as np
 
 from ..graphs import NeighbourGraph, cut_dense, genie, spanning_tree
 from ..graphs.types import Floats, Integers
-from .classical import WEAKEST, smallest_part, spectral_partitions
+from .classical import WEAKEST, fit_mixture_from, smallest_part, spectral_partitions
 from .expected_rand import expected_adjusted_rand
 
 TREES = ("learned genie", "learned dense")
 SPECTRAL = ("learned spectral", "learned normalised spectral")
+MIXTURE = "learned mixture"
 
 
 class Candidate(NamedTuple):
@@ -62,7 +63,8 @@ def learned_partitions(
     """Cluster by the probability that neighbours belong together.
 
     The spanning tree of -log p is cut by Genie and by HDBSCAN's rule, for every number of
-    clusters; the spectral embedding of p is clustered for the few numbers that these find best.
+    clusters; the spectral embedding of p is clustered for the few numbers that these find best,
+    and a mixture of Gaussians takes over from there.
 
     Args:
         graph: Neighbour graph of n rows with E edges.
@@ -86,6 +88,8 @@ def learned_partitions(
     for k, partitions in zip(finest, by_number, strict=True):
         names = zip(SPECTRAL, partitions, strict=True)
         found += [Candidate(name, k, labels) for name, labels in names]
+        start = np.unique(partitions[0], return_inverse=True)[1]  # none may be empty
+        found.append(Candidate(MIXTURE, k, fit_mixture_from(graph.table, start)))
     return found
 
 

@@ -90,8 +90,43 @@ def smallest_part(n: int, k: int) -> int:
     return max(min(4, n // k), n // (10 * k))
 
 
+def fit_mixture_from(table: Floats, start: Integers, iterations: int = 20) -> Integers:
+    """Fit a mixture of Gaussians with full covariances by EM that starts from a partition.
+
+    Args:
+        table: Rows of shape `(n, D)`.
+        start: Clusters of shape `(n,)`, in `[0, k)`, none of them empty.
+        iterations: Steps of EM at most.
+
+    Returns:
+        Clusters of shape `(n,)`, numbered as those of `start`.
+    """
+    sizes = np.bincount(start)
+    parts = [table[start == cluster] for cluster in range(len(sizes))]
+    overall = np.cov(table.T) + 1e-9 * np.eye(table.shape[1])
+    covariances = [
+        # fewer rows than columns say little of their own covariance
+        np.cov(part.T) if len(part) > table.shape[1] + 1 else 0.1 * overall
+        for part in parts
+    ]
+    floor = 1e-3 * np.eye(table.shape[1])
+    mixture = GaussianMixture(
+        len(sizes),
+        reg_covar=1e-3,
+        max_iter=iterations,
+        weights_init=sizes / len(table),
+        means_init=np.stack([part.mean(axis=0) for part in parts]),
+        precisions_init=np.stack([np.linalg.inv(np.atleast_2d(c) + floor) for c in covariances]),
+    )
+    return _labels_of(mixture, table, start)
+
+
 def _mixture(table: Floats, k: int, otherwise: Integers, random_state: int) -> Integers:
     mixture = GaussianMixture(k, reg_covar=1e-4, random_state=random_state)
+    return _labels_of(mixture, table, otherwise)
+
+
+def _labels_of(mixture: GaussianMixture, table: Floats, otherwise: Integers) -> Integers:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)

@@ -60,7 +60,7 @@ def test_the_confidence_is_the_expected_index_of_the_chosen_partition() -> None:
     clustering = untrained(n_clusters=2).cluster(unlabelled(torch.from_numpy(x)))
     assert clustering.confidence == pytest.approx(max(clustering.scores.values()))
     assert clustering.scores[clustering.method] == pytest.approx(clustering.confidence)
-    assert len(clustering.scores) == 11
+    assert len(clustering.scores) == 12
 
 
 def test_numbers_of_clusters_have_probabilities() -> None:

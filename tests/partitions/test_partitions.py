@@ -16,6 +16,7 @@ from metalit.partitions import (
     membership,
     strength,
 )
+from metalit.partitions.classical import fit_mixture_from
 
 
 def test_with_the_truth_as_probabilities_the_expected_index_is_the_adjusted_rand_index() -> None:
@@ -106,3 +107,22 @@ def test_strength_is_the_mean_over_a_rows_edges(blobs) -> None:
     row = 5
     at = (graph.low == row) | (graph.high == row)
     assert strength(graph, probabilities)[row] == pytest.approx(probabilities[at].mean())
+
+
+def test_a_mixture_that_starts_from_a_partition_straightens_its_borders() -> None:
+    random = np.random.default_rng(0)
+    y = np.repeat([1, 0, 2], [150, 150, 6])
+    x = random.normal(size=(306, 2)) * [4.0, 0.3] + np.array([[0, 0], [0, 2], [30, 30]])[y]
+    start = np.where(random.random(306) < 0.2, random.integers(0, 3, 306), y)
+    found = fit_mixture_from(x, start)
+    assert adjusted_rand_score(y, start) < 0.7
+    assert (found == y).mean() > 0.99  # the numbers are those of the start
+
+
+@pytest.mark.parametrize("columns", [1, 5])
+def test_a_mixture_can_start_from_clusters_of_one_row(columns: int) -> None:
+    x = np.random.default_rng(0).normal(size=(30, columns))
+    start = np.minimum(np.arange(30), 4)
+    found = fit_mixture_from(x, start)
+    assert found.shape == (30,)
+    assert set(found) <= set(range(5))
