@@ -99,19 +99,23 @@ class MetaDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def decision_scores_(self) -> Scores:
+        """Scores of the rows of `fit`."""
         check_is_fitted(self)
         return self._own.scores
 
     @property
     def threshold_(self) -> float:
+        """Quantile of these scores."""
         return float(np.quantile(self.decision_scores_, 1 - self.contamination))
 
     @property
     def offset_(self) -> float:
+        """Threshold of `score_samples`."""
         return -self.threshold_
 
     @property
     def labels_(self) -> NDArray[np.int64]:
+        """Which rows of `fit` are outliers."""
         return (self.decision_scores_ > self.threshold_).astype(np.int64)
 
     def score_samples(self, X: Any) -> Scores:  # noqa: N803
