@@ -211,7 +211,7 @@ def compare(rows: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
 
 def draw(result: dict[str, Any], file: Path) -> None:
     figure = Figure(figsize=(9, 4.5), layout="constrained")
-    for place, protocol in enumerate(PROTOCOLS):
+    for place, protocol in enumerate(p for p in PROTOCOLS if p in result):
         rows = sorted(result[protocol]["rows"].items(), key=lambda item: item[1]["mean"])
         axes = figure.add_subplot(1, 2, place + 1, title=protocol, xlabel="mean AUROC, 95 %")
         for height, (name, row) in enumerate(rows):
@@ -244,6 +244,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--weights", nargs="*", default=["detector"], help="one a training seed")
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--rows", type=int, default=2000, help="of a table")
+    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS)
     parser.add_argument("--only", nargs="*", help="of the rows beside the learned ones")
     parser.add_argument("--tables", type=int, help="only so many, to try it out")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -253,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         parser.error("set METALIT_DATA or --data to the folder with adbench/classical")
     files = sorted((Path(options.data) / "adbench" / "classical").glob("*.npz"))[: options.tables]
     result: dict[str, Any] = {"commit": commit(), "tables": [file.stem for file in files]}
-    for protocol in PROTOCOLS:
+    for protocol in options.protocols:
         detectors = classical()
         if options.only:
             detectors = {name: row for name, row in detectors.items() if name in options.only}
@@ -282,9 +283,8 @@ def show(protocol: str, found: dict[str, Any]) -> None:
     print(f"\n{protocol}: mean AUROC [95 % interval], CPU seconds a table, in IForests")
     for name, row in sorted(found["rows"].items(), key=lambda item: -item[1]["mean"]):
         low, high = row["ci95"]
-        print(
-            f"{name:28} {row['mean']:.4f} [{low:.3f}, {high:.3f}] {row['seconds']:.2f} {row['iforests']:.1f}"
-        )
+        cost = f"{row['seconds']:.2f} {row['iforests']:.1f}"
+        print(f"{name:28} {row['mean']:.4f} [{low:.3f}, {high:.3f}] {cost}")
     for pair in found["differences"]:
         low, high = pair["ci95"]
         wins = f"{pair['wins']} wins, {pair['losses']} losses"
