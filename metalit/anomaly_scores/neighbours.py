@@ -37,35 +37,57 @@ class NeighbourScores:
         self.sizes = [min(k, n - 1) for k in (1, 5, LOF, max(1, n // 10), max(1, 3 * n // 10))]
         self.lof = min(LOF, n - 1)
         between = distances(context, context, p).fill_diagonal_(torch.inf)
-        near, places = nearest(between), self._places(between)
+        near = nearest(between)
         self.reach = near[:, self.lof - 1]  # distance of each row to its LOF-th neighbour, [N]
-        self.density = self._density(between, places)
+        self.density = self._density(_Neighbourhoods(between, self.reach))
         spread = near[:, : self.sizes[-1]].mean(1)
         self.central = spread.argsort()[: max(2, round(KEPT * n))]
-        self.scores = self._score(between, near, places)
+        self.near = near[:, : self.sizes[-1]].clone()
+        """Distances of the rows of the context to the nearest three tenths of it, ascending."""
+        self.scores = self._score(between, near)
         """Of the rows of the context, each without itself, shape `(N, 7)`."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Score rows that are not in the context, `(Q, D)`, as `(Q, 7)`."""
         between = distances(x, self.context, self.p)
-        return self._score(between, nearest(between), self._places(between))
+        return self._score(between, nearest(between))
 
-    def _score(self, between: Tensor, near: Tensor, places: Tensor) -> Tensor:
+    def _score(self, between: Tensor, near: Tensor) -> Tensor:
         means = [near[:, :k].mean(1) for k in self.sizes]
-        factor = self.density[places].mean(1) / self._density(between, places)
+        around = _Neighbourhoods(between, near[:, self.lof - 1])
+        factor = around.mean(self.density[around.places]) / self._density(around)
         left = min(TRIM, len(self.central) - 1)
         trimmed = nearest(between[:, self.central])[:, :left].mean(1)
-        return torch.stack([(s + FLOOR).log() for s in (*means, factor, trimmed)], dim=1)
+        found = torch.stack([*means, factor, trimmed], dim=1)
+        return (found.double() + FLOOR).log()
 
-    def _places(self, between: Tensor) -> Tensor:
-        """The nearest rows of the context, `(Q, lof)`, in any order."""
-        parted = np.argpartition(between.cpu().numpy(), self.lof - 1, axis=1)
-        return torch.from_numpy(parted[:, : self.lof]).to(between.device)
-
-    def _density(self, between: Tensor, places: Tensor) -> Tensor:
+    def _density(self, around: "_Neighbourhoods") -> Tensor:
         """Local reachability density."""
-        near = between.gather(1, places)
-        return 1 / (torch.maximum(near, self.reach[places]).mean(1) + FLOOR)
+        reached = torch.maximum(around.distances, self.reach[around.places])
+        return 1 / (around.mean(reached) + FLOOR)
+
+
+class _Neighbourhoods:
+    """Pairs of a row and a row of the context that are no further apart than a radius.
+
+    As in the paper, of neighbours at the same distance all are taken. To compare all distances with
+    that of the last neighbour takes a third of the time of finding places by a partial sort.
+
+    Args:
+        between: Distances `(Q, N)`.
+        radii: Of each row, `(Q,)`, not smaller than its smallest distance.
+    """
+
+    def __init__(self, between: Tensor, radii: Tensor) -> None:
+        within = (between <= radii[:, None]).flatten().nonzero().squeeze(1)
+        self.rows = within.div(between.shape[1], rounding_mode="floor")
+        self.places = within - self.rows * between.shape[1]
+        self.distances = between.flatten()[within]
+        self.sizes = torch.bincount(self.rows, minlength=len(between))
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Average `(pairs,)` over the neighbourhood of each row, `(Q,)`."""
+        return torch.bincount(self.rows, values, minlength=len(self.sizes)) / self.sizes
 
 
 def nearest(between: Tensor) -> Tensor:
@@ -75,5 +97,9 @@ def nearest(between: Tensor) -> Tensor:
 
 
 def distances(x: Tensor, context: Tensor, p: float = 2.0) -> Tensor:
-    """Distances of rows `(Q, D)` to rows `(N, D)`, of shape `(Q, N)`."""
-    return torch.cdist(x, context, p=p, compute_mode="use_mm_for_euclid_dist")
+    """Distances of rows `(Q, D)` to rows `(N, D)`, of shape `(Q, N)`, float32.
+
+    They are sorted in half the time of float64, in which they are computed, since the difference
+    of two squares would lose the distances of rows that are close.
+    """
+    return torch.cdist(x, context, p=p, compute_mode="use_mm_for_euclid_dist").float()

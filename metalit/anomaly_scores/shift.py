@@ -39,12 +39,12 @@ class ShiftScores:
         self.sample = [scores.represent(sample)[place] for place in PLACES]
         context, own = [], []
         for place, part in zip(PLACES, self.sample, strict=True):
-            rows = scores.neighbours[place].context
-            across = distances(rows, part)
-            inside = distances(rows, rows).fill_diagonal_(torch.inf)
+            neighbours = scores.neighbours[place]
+            across = distances(neighbours.context, part)
             among = distances(part, part).fill_diagonal_(torch.inf)
-            context += _ratios(inside, across)
-            own += _ratios(across.T, among)
+            inside = _logarithms(neighbours.near, len(neighbours.context))
+            context += _ratios(inside, _means(across))
+            own += _ratios(_means(across.T), _means(among))
         self.context = torch.stack(context, dim=1)
         """Scores of the rows of the context, shape `(N, 8)`."""
         self.own = torch.stack(own, dim=1)
@@ -56,18 +56,21 @@ class ShiftScores:
         for place, part in zip(PLACES, self.sample, strict=True):
             to_context = distances(rows[place], self.scores_of_context.neighbours[place].context)
             to_sample = distances(rows[place], part)
-            scores += _ratios(to_context, to_sample)
+            scores += _ratios(_means(to_context), _means(to_sample))
         return torch.stack(scores, dim=1)
 
 
-def _ratios(to_context: Tensor, to_query: Tensor) -> list[Tensor]:
+def _ratios(to_context: list[Tensor], to_query: list[Tensor]) -> list[Tensor]:
     """Logarithms of distances to the context less those to the query, `(rows,)` for each share."""
-    pairs = zip(_means(to_context), _means(to_query), strict=True)
-    return [context - query for context, query in pairs]
+    return [context - query for context, query in zip(to_context, to_query, strict=True)]
 
 
 def _means(between: Tensor) -> list[Tensor]:
     """Logarithms of the mean distances to the nearest shares of the columns."""
-    near, columns = nearest(between), between.shape[1]
+    return _logarithms(nearest(between), between.shape[1])
+
+
+def _logarithms(near: Tensor, columns: int) -> list[Tensor]:
+    """The same from distances that are sorted already, of which the larger may be missing."""
     sizes = [max(1, min(columns - 1, int(share * columns))) for share in SHARES]
-    return [(near[:, :size].mean(1) + FLOOR).log() for size in sizes]
+    return [(near[:, :size].mean(1).double() + FLOOR).log() for size in sizes]

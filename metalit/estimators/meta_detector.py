@@ -1,5 +1,6 @@
 """A meta-learned anomaly detector for any table, in scikit-learn's way and with PyOD's names."""
 
+from functools import cache, cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -53,7 +54,8 @@ class MetaDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             scores, which has learned nothing.
 
     Attributes:
-        decision_scores_: Scores of the rows of `fit`, higher for more anomalous.
+        decision_scores_: Scores of the rows of `fit`, higher for more anomalous; like all that
+            follows from them it is computed when it is first asked for.
         labels_: 1 for the rows of `fit` that are outliers, 0 for the others.
         threshold_: Score above which a row is an outlier.
         offset_: The same for `score_samples`: `-threshold_`.
@@ -90,28 +92,40 @@ class MetaDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError("n_samples=1 but a row is compared with others: give 2 or more.")
         self.encoder_ = TableEncoder().fit(frame)
         table = self.encoder_.transform(frame)
-        learner = self._trained(min(self.max_context, max(FEWEST, PAIRS // len(table))))
-        with torch.no_grad(), one_thread():
-            samples = unlabelled(torch.from_numpy(table))
-            self._learned = learner.double().eval().learn(samples)
-            own = learner(samples, samples.x).squeeze(1)
-        scale = _scale(own)
-        hashes, places, inverse = np.unique(_hash(table), return_index=True, return_inverse=True)
-        self._hashes, self._scores = hashes, _standardised(own, scale)[places]
-        self.decision_scores_ = self._scores[inverse]
-        self.threshold_ = float(np.quantile(self.decision_scores_, 1 - self.contamination))
-        self.offset_ = -self.threshold_
-        self.labels_ = (self.decision_scores_ > self.threshold_).astype(np.int64)
+        learner = self._trained(min(self.max_context, max(FEWEST, PAIRS // len(table)))).eval()
+        self._learned = learner.learn(unlabelled(torch.from_numpy(table)))
+        self._own = _OwnScores(learner, table)
         return self
+
+    @property
+    def decision_scores_(self) -> Scores:
+        """Scores of the rows of `fit`."""
+        check_is_fitted(self)
+        return self._own.scores
+
+    @property
+    def threshold_(self) -> float:
+        """Quantile of these scores."""
+        return float(np.quantile(self.decision_scores_, 1 - self.contamination))
+
+    @property
+    def offset_(self) -> float:
+        """Threshold of `score_samples`."""
+        return -self.threshold_
+
+    @property
+    def labels_(self) -> NDArray[np.int64]:
+        """Which rows of `fit` are outliers."""
+        return (self.decision_scores_ > self.threshold_).astype(np.int64)
 
     def score_samples(self, X: Any) -> Scores:  # noqa: N803
         """Return scores `(Q,)`, lower for more anomalous."""
         check_is_fitted(self)
         table = self.encoder_.transform(read_table(self, X, reset=False))
-        hashes = _hash(table)
-        places = np.searchsorted(self._hashes, hashes).clip(max=len(self._hashes) - 1)
-        known = self._hashes[places] == hashes
-        scores = self._scores[places]
+        known, places = self._own.find(table)
+        scores = np.empty(len(table))
+        if known.any():
+            scores[known] = self.decision_scores_[places[known]]
         if not known.all():
             with torch.no_grad(), one_thread():
                 new = self._learned(torch.from_numpy(table[~known]))
@@ -154,11 +168,45 @@ class MetaDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
+class _OwnScores:
+    """Scores of the rows of `fit`, computed when they are first asked for.
+
+    Who asks about new rows only, as in one-class detection, never does. They lie in an object of
+    their own since an estimator must not change after `fit`.
+
+    Args:
+        learner: Judges the table.
+        table: Rows of shape `(N, D)`.
+    """
+
+    def __init__(self, learner: AmortizedDetector, table: Scores) -> None:
+        self.learner = learner
+        self.table = table
+        hashes = _hash(table)
+        self.order = np.argsort(hashes, kind="stable")
+        self.hashes = hashes[self.order]
+
+    def find(self, table: Scores) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Tell which rows `(Q, D)` are among those of `fit`, and at which place a row like it."""
+        hashes = _hash(table)
+        places = np.searchsorted(self.hashes, hashes).clip(max=len(self.hashes) - 1)
+        return self.hashes[places] == hashes, self.order[places]
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Of median 0 and interquartile range 1, the same for equal rows, shape `(N,)`."""
+        samples = unlabelled(torch.from_numpy(self.table))
+        with torch.no_grad(), one_thread():
+            own = self.learner(samples, samples.x).squeeze(1)
+        scores = _standardised(own, _scale(own))
+        return np.asarray(scores[self.find(self.table)[1]])
+
+
 def _load(weights: str) -> AmortizedDetector:
     found = (
         MetaLearner.load_from_checkpoint(weights).learner
         if weights.endswith(".ckpt")
-        else load_learner(weights)
+        else _shipped(weights)
     )
     if not isinstance(found, AmortizedDetector):
         raise ValueError(
@@ -166,6 +214,9 @@ def _load(weights: str) -> AmortizedDetector:
             "give those of a detector."
         )
     return found
+
+
+_shipped = cache(load_learner)  # reading them takes a tenth of the time of a table
 
 
 def _hash(table: Scores) -> NDArray[np.uint64]:

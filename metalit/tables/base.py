@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.float64]
 Labels = NDArray[np.int64]
+Range = tuple[int, int]
 
 
 class Plan(NamedTuple):
@@ -52,6 +53,12 @@ def rotation(random: np.random.Generator, d: int) -> Rows:
     """Draw an orthogonal matrix `(d, d)`, uniform over rotations and reflections."""
     q, r = np.linalg.qr(random.normal(size=(d, d)))
     return np.asarray(q * np.sign(np.diag(r)))
+
+
+def log_uniform(random: np.random.Generator, bounds: Range) -> int:
+    """Draw a whole number from a range, both ends included, its logarithm uniform."""
+    low, high = bounds
+    return min(high, int(np.exp(random.uniform(np.log(low), np.log(high + 1)))))
 
 
 def pick(random: np.random.Generator, options: dict[Any, float]) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from ..tables.base import Rows
+from ..tables.base import Rows, rotation
 
 ACTIVATIONS: tuple[Callable[[Rows], Rows], ...] = (np.tanh, lambda x: np.maximum(x, 0), np.sin)
 
@@ -39,8 +39,7 @@ class LatentMixture:
 
 def draw_mixture(dimensions: int, components: int, random: Generator) -> LatentMixture:
     """A mixture with components of unequal size, orientation, shape, weight and tails."""
-    shape = (components, dimensions, dimensions)
-    rotations = np.linalg.qr(random.normal(size=shape))[0]
+    rotations = np.stack([rotation(random, dimensions) for _ in range(components)])
     decay = np.arange(1, dimensions + 1) ** -random.uniform(0, 1.5)
     lengths = decay * np.exp(0.4 * random.normal(size=(components, 1, dimensions)))
     sizes = np.exp(0.3 * random.normal(size=(components, 1, 1)))

@@ -1,6 +1,6 @@
 """Detection tasks of endless variety: tables of any size, seven kinds of anomalies."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from numpy.random import Generator
 
 from ..episodes import Episode, Samples
 from ..scikit import draw_seed
-from ..tables.base import Rows
+from ..tables.base import Range, Rows, log_uniform, rotation
 from ._latent_tables import RandomColumns, draw_mixture, with_random_marginals
 from .base import TaskDistribution
 
@@ -106,7 +106,7 @@ def other_anomalies(table: NormalTable, n: int, difficulty: float) -> Rows:
     spread = np.exp(random.uniform(-0.3, 1.2, size))
     rows = (latent[random.integers(len(latent), size=n)] - centre) * spread
     if random.random() < 0.3:
-        rows = rows @ np.linalg.qr(random.normal(size=(size, size)))[0]
+        rows = rows @ rotation(random, size)
     return table.columns(centre + shift + rows)
 
 
@@ -158,8 +158,8 @@ class AnomalyTasks(TaskDistribution):
 
     def __init__(
         self,
-        rows: tuple[int, int] = (60, 800),
-        columns: tuple[int, int] = (2, 60),
+        rows: Range = (60, 800),
+        columns: Range = (2, 60),
         n_query: int = 200,
         clean: float = 0.5,
         itself: float = 0.7,
@@ -181,7 +181,7 @@ class AnomalyTasks(TaskDistribution):
     def sample(self, generator: torch.Generator) -> Episode:
         """Draw a table, kinds of anomalies, and rows of both."""
         random = np.random.default_rng(draw_seed(generator))
-        n, d = (_between(bounds, random) for bounds in (self.rows, self.columns))
+        n, d = (log_uniform(random, bounds) for bounds in (self.rows, self.columns))
         contaminated = random.random() >= self.clean
         itself = contaminated and random.random() < self.itself
         n_anomalies = max(3, round(random.uniform(0.01, 0.4) * n)) if contaminated else 0
@@ -218,10 +218,6 @@ def _draw_anomalies(table: NormalTable, n: int, difficulty: float, random: Gener
         for place, part in zip(places, parts, strict=True)
     ]
     return random.permutation(np.concatenate(drawn))
-
-
-def _between(bounds: Sequence[int], random: Generator) -> int:
-    return round(float(np.exp(random.uniform(*np.log(bounds)))))
 
 
 def _samples(x: Rows, labels: np.ndarray[tuple[int, ...], np.dtype[np.bool]], at: Rows) -> Samples:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..episodes import Episode, Samples
 from ..scikit import draw_seed
+from ..tables.base import rotation
 from ._labelled_tables import Factories, LabelledTables
 from .anomalies import check_shares
 from .base import TaskDistribution
@@ -127,5 +128,5 @@ def _columns(d: int, random: Generator) -> Tensor:
         some = some[: max(2, round(float(np.exp(random.uniform(np.log(2), np.log(d + 1))))))]
     chosen = np.eye(d)[:, some]
     if random.random() < 0.25:
-        chosen = chosen @ np.linalg.qr(random.normal(size=(len(some), len(some))))[0]
+        chosen = chosen @ rotation(random, len(some))
     return torch.from_numpy(chosen)

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ..episodes import Episode
 from ..scikit import draw_seed
-from ..tables.base import Labels, Rows, draw_sizes, number_rows, rotation
+from ..tables.base import Labels, Range, Rows, draw_sizes, log_uniform, number_rows, rotation
 from ._labelled_tables import Factories, LabelledTables
 from .base import TaskDistribution
-from .tables import Range, clustering_episode, log_uniform
+from .tables import clustering_episode
 
 
 class TableCuts(TaskDistribution):

@@ -1,7 +1,6 @@
 """Clustering tasks of endless variety: random tables whose clusters are known."""
 
 from collections.abc import Sequence
-from math import log
 
 import numpy as np
 import torch
@@ -9,10 +8,8 @@ import torch
 from ..episodes import Episode, Samples, unlabelled
 from ..scikit import draw_seed
 from ..tables import FAMILIES, Family, Plan, random_table
-from ..tables.base import Labels, Rows
+from ..tables.base import Labels, Range, Rows, log_uniform
 from .base import TaskDistribution
-
-Range = tuple[int, int]
 
 
 class TableTasks(TaskDistribution):
@@ -124,9 +121,3 @@ def clustering_episode(
     x, y = torch.from_numpy(table).float(), torch.from_numpy(clusters)
     query = Samples(x, y) if n_query is None else Samples(x[cut:], y[cut:])
     return Episode(unlabelled(x[:cut], n_clusters), query)
-
-
-def log_uniform(random: np.random.Generator, bounds: Range) -> int:
-    """Draw a whole number from a range, both ends included, its logarithm uniform."""
-    low, high = bounds
-    return min(high, int(np.exp(random.uniform(log(low), log(high + 1)))))

@@ -55,6 +55,16 @@ def test_the_local_outlier_factor_is_that_of_scikit_learn(found, scaled):
         )
 
 
+def test_of_neighbours_at_the_same_distance_the_local_outlier_factor_takes_all():
+    # in a lattice the 20th neighbour ties with others: which one is taken must not depend on order
+    axes = torch.arange(8.0)
+    lattice = torch.cartesian_prod(axes, axes).index_fill(0, torch.tensor([0, 9]), 20.0)
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
+    place = NAMES.index("standard_lof")
+    scores, moved = (AnomalyScores(rows).scores[:, place] for rows in (lattice, lattice[order]))
+    torch.testing.assert_close(moved, scores[order], atol=1e-5, rtol=0)
+
+
 def test_trimming_leaves_the_rows_in_the_middle(scaled):
     rows = np.concatenate([scaled[0], np.full((20, 4), 8.0) + 0.01 * scaled[0][:20]])
     scores = AnomalyScores(torch.from_numpy(rows)).scores
