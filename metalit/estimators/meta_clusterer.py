@@ -24,6 +24,7 @@ from ._encoding import Table, TableEncoder
 from ._weights import load_similarity
 
 INNER_LR = 0.03  # step size of the unsupervised steps
+WEAK = 0.7  # share of the median strength below which a row is noise
 _CHUNK = 20_000  # rows that are assigned at once
 
 
@@ -48,7 +49,8 @@ class MetaClusterer(
         n_clusters: Number of clusters, or None to estimate it.
         most_clusters: Largest number that an estimate may have.
         steps: Unsupervised steps of the network on this table; 0 takes it as it was trained.
-        noise: Whether rows that hardly belong together with their neighbours get the label -1.
+        noise: Whether rows that belong together with their neighbours much less than is usual in
+            the table get the label -1.
         n_context: Largest number of rows that are looked at together.
         random_state: Seed of the subset and of the classical algorithms, an integer.
 
@@ -151,9 +153,11 @@ class MetaClusterer(
 
     def _label(self, table: Table) -> NDArray[np.int64]:
         labels = []
+        # relative, since all rows of a table with overlapping clusters are weak
+        bar = WEAK * np.median(self.clustering_.strength)
         for part in _chunks(table):
             shares, strength = self.clustering_.assign(part)
-            weak = (strength < 0.5) if self.noise else np.zeros(len(part), dtype=bool)
+            weak = (strength < bar) if self.noise else np.zeros(len(part), dtype=bool)
             labels.append(np.where(weak, -1, shares.argmax(axis=1)))
         return np.concatenate(labels).astype(np.int64)
 

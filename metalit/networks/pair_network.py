@@ -35,7 +35,8 @@ class PairNetwork(nn.Module):
         self.hidden = hidden
         self.rows = nn.Linear(ROW_FEATURES + 2 * partitions, hidden)
         self.edges = nn.Linear(EDGE_FEATURES + partitions, hidden)
-        self.blocks = nn.ModuleList(_Block(hidden) for _ in range(blocks))
+        self.blocks = blocks
+        self.layers = nn.ModuleList(_Block(hidden) for _ in range(blocks))
         self.norm = nn.LayerNorm(hidden)
         self.row_head = nn.Linear(hidden, hidden)
         self.edge_head = nn.Sequential(
@@ -53,7 +54,7 @@ class PairNetwork(nn.Module):
         """Return the log-odds of the edges, `(E,)`, and of the other pairs, `(R,)`."""
         rows = torch.relu(self.rows(evidence.rows))  # [n, H]
         edges = torch.relu(self.edges(evidence.edges)).sum(dim=0)  # [E, H], either end alike
-        for block in self.blocks:
+        for block in self.layers:
             rows, edges = block(rows, edges, evidence)
         seen = self.row_head(self.norm(rows))
         one, other = seen[evidence.one], seen[evidence.other]

@@ -37,8 +37,7 @@ def draw_sizes(random: np.random.Generator, n: int, k: int, least: int = 5) -> N
     if random.random() < 0.4:
         shares = np.full(k, 1 / k)
     else:
-        evenness = np.exp(random.uniform(np.log(0.3), np.log(6)))  # at 0.3 some are tiny
-        shares = random.dirichlet(np.full(k, evenness))
+        shares = random.dirichlet(np.full(k, random.uniform(0.7, 5)))
     sizes = least + np.floor(shares * (n - least * k)).astype(np.int64)
     sizes[: n - int(sizes.sum())] += 1
     return np.asarray(random.permutation(sizes))
