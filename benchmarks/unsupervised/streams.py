@@ -263,7 +263,8 @@ def draw(task: str, pictures: dict[str, tuple[Stream, dict[str, Any]]]) -> None:
             axes.axvline(t, color="black", linestyle=":", linewidth=1)
         axes.set(xlabel="window", ylabel="AUROC" if "detection" in title else "ARI")
         axes.grid(alpha=0.3)
-        axes.legend(loc="lower right", fontsize=8)
+        if number == 1:  # above, where it hides no curve
+            figure.legend(loc="outside upper center", ncols=3)
     figure.savefig(ROOT / "docs" / f"streams_{task}.png", dpi=120)
 
 
