@@ -12,5 +12,5 @@ def check_whole(**given: object) -> None:
 
 def check_share(name: str, value: object, most: float) -> None:
     """Raise a ValueError for an argument that is not in (0, most]."""
-    if not (isinstance(value, Real) and 0 < value <= most):
+    if not (isinstance(value, Real) and 0 < float(value) <= most):
         raise ValueError(f"{name}={value!r} is a share of rows: give one in (0, {most}].")
