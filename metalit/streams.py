@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
-from math import inf, sqrt
+from math import inf, isfinite, sqrt
 from typing import Any, Self
 
 import torch
@@ -22,7 +22,8 @@ class CumulativeSum:
     Each value is standardised by mean and standard deviation of all values since the last alarm;
     the sum of what exceeds `slack`, never below 0, gives the alarm above `threshold`. Differs from
     the paper: mean and deviation are estimated as the sequence goes on, not known, and their errors
-    are part of the unit: a value after n others has variance `s² (1 + 1 / n)`.
+    are part of the unit: a value after n others has variance `s² (1 + 1 / n)`. A value that is not
+    finite is an alarm at once.
 
     Args:
         threshold: Sum above which the mean has risen, in standard deviations.
@@ -55,6 +56,9 @@ class CumulativeSum:
 
     def update(self, value: float) -> bool:
         """Take the next value; return whether the mean has risen, and if so start anew."""
+        if not isfinite(value):
+            self._restart()
+            return True
         if self._count >= self.least:
             spread = sqrt(self._squares / (self._count - 1) * (1 + 1 / self._count))
             rise = value - self._mean
@@ -159,7 +163,7 @@ class StreamAdapter:
             starts = [self._params, *self._memory]
             ends = [self._begin(loss_fn), *(self._follow(loss_fn, start) for start in starts)]
             self._memory.append(self._params)
-            self._params = min(ends, key=lambda end: float(loss_fn(end)))
+            self._params = min(ends, key=lambda end: float(loss_fn(end).nan_to_num(nan=inf)))
         else:
             self._params = self._follow(loss_fn, self._params)
         self._windows += 1

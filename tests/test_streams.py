@@ -97,6 +97,21 @@ def test_a_rise_of_constant_values_is_an_alarm():
     assert [test.update(value) for value in [1.0] * 5 + [1.1]] == [False] * 5 + [True]
 
 
+def test_a_value_that_is_not_finite_is_an_alarm_and_the_test_goes_on_after_it():
+    for lost in (math.nan, math.inf):
+        test = CumulativeSum()
+        assert [test.update(value) for value in (1.0, lost)] == [False, True]
+        assert [test.update(value) for value in [1.0] * 5 + [1.1]] == [False] * 5 + [True]
+
+
+def test_parameters_that_are_lost_give_way_to_the_meta_learned_ones():
+    adapter = follower(test=CumulativeSum()).partial_fit(window(1.0, 0.0))
+    adapter._params = {"place": torch.full((2,), math.nan)}
+    adapter.partial_fit(window(0.0, -2.0))
+    torch.testing.assert_close(place(adapter), torch.tensor([0.0, -1.0]))
+    assert adapter.changes == [1]
+
+
 def test_the_first_window_gives_what_the_learner_learns_from_it():
     net = Centroids(MLP(2, 4, 2), features=2, clusters=3)
     maml = MAML(net, GradientDescent(0.1, steps=3), DeepKMeans()).eval()

@@ -1,5 +1,6 @@
 """The clusterer that has learned from many tables, in scikit-learn's way."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from sklearn.base import (
     ClusterMixin,
     TransformerMixin,
 )
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
@@ -19,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..episodes import unlabelled
 from ..inner_loops import GradientDescent
 from ..learners import AmortizedClusterer
+from ._arguments import check_whole
 from ._columns import read_table
 from ._encoding import Table, TableEncoder
 from ._weights import load_similarity
@@ -56,7 +59,8 @@ class MetaClusterer(
 
     Attributes:
         labels_: Clusters of the rows of `fit`, -1 for noise.
-        n_clusters_: Number of clusters.
+        n_clusters_: Number of clusters; fewer than `n_clusters`, with a warning, where rows are
+            repeated or no partition into so many agrees with what the network sees.
         confidence_: The adjusted Rand index that the partition is expected to have with the truth,
             at most 1; NaN for a table with a handful of different rows.
         n_clusters_probabilities_: Probability of each number of clusters that was considered.
@@ -91,8 +95,10 @@ class MetaClusterer(
         """Cluster the rows of X `(N, D)`; y is ignored.
 
         Raises:
+            TypeError: If an argument is no whole number.
             ValueError: If there are fewer rows than `n_clusters`, or X cannot be read.
         """
+        self._check_arguments()
         frame = read_table(self, X, reset=True)
         if self.n_clusters is not None and len(frame) < self.n_clusters:
             raise ValueError(
@@ -112,6 +118,13 @@ class MetaClusterer(
         # float64 tables: as_table makes float64 of them anyway
         self.clustering_ = learner.cluster(unlabelled(torch.from_numpy(table)))
         self.n_clusters_ = self.clustering_.membership.shape[1]
+        if self.n_clusters is not None and self.n_clusters_ < self.n_clusters:
+            warnings.warn(
+                f"n_clusters={self.n_clusters} were asked for but the best partition has "
+                f"{self.n_clusters_}: look for repeated or far rows, or lower n_clusters.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         self.confidence_ = self.clustering_.confidence
         probabilities = self.clustering_.number_probabilities.tolist()
         self.n_clusters_probabilities_ = dict(
@@ -146,6 +159,12 @@ class MetaClusterer(
     @property
     def _n_features_out(self) -> int:
         return int(self.n_clusters_)
+
+    def _check_arguments(self) -> None:
+        numbers = dict(most_clusters=self.most_clusters, steps=self.steps, n_context=self.n_context)
+        if self.n_clusters is not None:
+            numbers["n_clusters"] = self.n_clusters
+        check_whole(**numbers, random_state=self.random_state)
 
     def _encode(self, X: Any) -> Table:  # noqa: N803
         check_is_fitted(self)

@@ -14,6 +14,7 @@ from ..episodes import unlabelled
 from ..learners import AmortizedDetector
 from ..meta_learner import MetaLearner
 from ..scikit import one_thread
+from ._arguments import check_share, check_whole
 from ._columns import read_table
 from ._encoding import TableEncoder
 from ._weights import load_learner
@@ -46,8 +47,8 @@ class MetaDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         transductive: Score the rows of a query as a set: what is common among them but rare in
             `fit` is anomalous. Finds more where new rows have many anomalies. The score of a row
             then depends on the rows that are scored with it.
-        max_context: Largest number of rows of `fit` to compare with; fewer for more than 250,000
-            rows, so that a million take minutes: 250 then.
+        max_context: Largest number of rows of `fit` to compare with; fewer where this makes more
+            than 250 million comparisons, so that a million rows take minutes: 250 then.
         random_state: Seed of the draw of these.
         weights: Name of weights that ship with the package, path of a checkpoint of a run of
             `configs/detector.yaml` (ending in .ckpt), or None for the plain mean of the calibrated
@@ -83,10 +84,8 @@ class MetaDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803 - scikit-learn's name
         """Compare with, and score, the rows of X `(N, D)`; y is ignored."""
-        if not 0 < self.contamination <= 0.5:
-            raise ValueError(
-                f"contamination={self.contamination} is a share of rows: give one in (0, 0.5]."
-            )
+        check_share("contamination", self.contamination, most=0.5)
+        check_whole(max_context=self.max_context, random_state=self.random_state)
         frame = read_table(self, X, reset=True)
         if len(frame) < 2:
             raise ValueError("n_samples=1 but a row is compared with others: give 2 or more.")

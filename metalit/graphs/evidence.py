@@ -16,6 +16,7 @@ EDGE_FEATURES = 10  # beside one for each partition
 PAIR_FEATURES = 9  # beside one for each partition
 
 _JOINED = 12  # neighbours that count for ranks, shared neighbours and spread
+_CELLS = 2**22  # cells of neighbours that are held at once: 32 MiB
 
 
 class Evidence(NamedTuple):
@@ -159,7 +160,17 @@ def _spread_along(graph: NeighbourGraph, at: Integers, towards: Integers) -> Flo
     centred = near - near.mean(axis=1, keepdims=True)  # [n, m, D]
     direction = graph.table[towards] - graph.table[at]
     direction /= np.linalg.norm(direction, axis=1, keepdims=True) + 1e-12
-    along = np.matmul(centred[at], direction[:, :, None])[:, :, 0]  # [E, m]
+    # an edge has the neighbours of its end: all at once take gigabytes where columns are many
+    size = max(1, _CELLS // centred[0].size)
+    parts = range(size, len(at), size)
+    along = np.concatenate(  # [E, m]
+        [
+            np.matmul(centred[ends], towards_other[:, :, None])[:, :, 0]
+            for ends, towards_other in zip(
+                np.split(at, parts), np.split(direction, parts), strict=True
+            )
+        ]
+    )
     total = (centred**2).sum(axis=2).mean(axis=1)
     return np.asarray(np.sqrt((along**2).mean(axis=1) / (total[at] + 1e-12)))
 

@@ -71,7 +71,8 @@ class Clustering(NamedTuple):
         distances, near = voters.kneighbors(rows)
         squares = distances**2
         # the inverse square of the distance, so that a context row answers for itself
-        weights = 1 / (squares + 1e-12 * (1 + squares.mean()))
+        # what is added is of the row alone, so that a far row in the query changes no other
+        weights = 1 / (squares + 1e-12 * squares.mean(axis=1, keepdims=True) + 1e-300)
         weights /= weights.sum(axis=1, keepdims=True)
         shares = np.einsum("qv,qvk->qk", weights, self.membership[near])
         return shares, np.asarray((weights * self.strength[near]).sum(axis=1))
@@ -109,7 +110,7 @@ class AmortizedClusterer(Learner):
         random_state: Seed of the subset, the pairs and the classical algorithms.
 
     Raises:
-        ValueError: If a number is too small.
+        ValueError: If a number is too small, or `n_clusters` larger than `n_context`.
 
     References:
         Pseudo-label: the simple and efficient semi-supervised learning method for deep neural
@@ -134,6 +135,11 @@ class AmortizedClusterer(Learner):
                 f"got n_clusters={n_clusters}, most_clusters={most_clusters}, n_context="
                 f"{n_context}, pairs={pairs}, temperature={temperature} but at least 1, 2, "
                 f"{FEWEST}, 1 and a positive one are needed: raise the one that is too small."
+            )
+        if n_clusters is not None and n_clusters > n_context:
+            raise ValueError(
+                f"n_clusters={n_clusters} should be <= n_context={n_context}, the rows that are "
+                "clustered: raise n_context or lower n_clusters."
             )
         self.similarity = similarity
         self.n_clusters = n_clusters

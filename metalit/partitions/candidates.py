@@ -7,7 +7,13 @@ import numpy as np
 
 from ..graphs import NeighbourGraph, cut_dense, genie, spanning_tree
 from ..graphs.types import Floats, Integers
-from .classical import WEAKEST, fit_mixture_from, smallest_part, spectral_partitions
+from .classical import (
+    WEAKEST,
+    fit_mixture_from,
+    principal_columns,
+    smallest_part,
+    spectral_partitions,
+)
 from .expected_rand import expected_adjusted_rand
 
 TREES = ("learned genie", "learned dense")
@@ -82,14 +88,14 @@ def learned_partitions(
     ]
     found += [Candidate(cut, k, cut_dense(tree, k, smallest_part(n, k))) for k in numbers]
     best = sorted(found, key=lambda candidate: -pairs.judge(candidate.labels))
-    weights = np.maximum(probabilities, WEAKEST)
+    weights, narrow = np.maximum(probabilities, WEAKEST), principal_columns(graph.table)
     finest = list(dict.fromkeys(candidate.k for candidate in best))[:spectral]
     by_number = spectral_partitions(graph, weights, finest, random_state)
     for k, partitions in zip(finest, by_number, strict=True):
         names = zip(SPECTRAL, partitions, strict=True)
         found += [Candidate(name, k, labels) for name, labels in names]
         start = np.unique(partitions[0], return_inverse=True)[1]  # none may be empty
-        found.append(Candidate(MIXTURE, k, fit_mixture_from(graph.table, start)))
+        found.append(Candidate(MIXTURE, k, fit_mixture_from(narrow, start)))
     return found
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.linalg import svd
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
@@ -20,6 +21,7 @@ from ..graphs.types import Floats, Integers
 CLASSICAL = ("k-means", "mixture", "ward", "spectral", "normalised spectral", "genie", "dense")
 """What `classical_partitions` returns, in order."""
 
+WIDEST = 100  # columns of a mixture: the time for a covariance grows with their third power
 WEAKEST = 1e-3  # weight of an edge of which nothing is left, so that the graph stays connected
 
 
@@ -30,7 +32,8 @@ def classical_partitions(
 
     k-means; a mixture of Gaussians with full covariances; Ward's linkage; spectral clustering of
     the self-tuning neighbour graph, with and without scaling the rows of the embedding to length
-    one; Genie; and cuts of the tree of mutual reachability, as in HDBSCAN but into k clusters.
+    one; Genie; and cuts of the tree of mutual reachability, as in HDBSCAN but into k clusters. Of
+    more than 100 columns the mixture sees the first 100 principal components.
 
     Args:
         graph: Neighbour graph of n rows.
@@ -41,13 +44,13 @@ def classical_partitions(
         Clusters of shape `(len(numbers), 7, n)`, in `[0, k)`.
     """
     table, n = graph.table, len(graph.table)
-    weights = np.maximum(graph.affinities, WEAKEST)
+    weights, narrow = np.maximum(graph.affinities, WEAKEST), principal_columns(table)
     spectral = spectral_partitions(graph, weights, numbers, random_state)
     ward, joined = linkage(table, "ward"), genie(graph.tree, numbers)
     partitions = [
         [
             (by_means := k_means(table, k, random_state)),
-            _mixture(table, k, by_means, random_state),
+            _mixture(narrow, k, by_means, random_state),
             fcluster(ward, k, "maxclust") - 1,
             *spectral[place],
             joined[place],
@@ -56,6 +59,14 @@ def classical_partitions(
         for place, k in enumerate(numbers)
     ]
     return np.array(partitions, dtype=np.int64)
+
+
+def principal_columns(table: Floats) -> Floats:
+    """The table itself, or its first `WIDEST` principal components if it has more columns."""
+    if table.shape[1] <= WIDEST:
+        return table
+    vectors, lengths, _ = svd(table - table.mean(axis=0), full_matrices=False)
+    return np.asarray(vectors[:, :WIDEST] * lengths[:WIDEST])
 
 
 def k_means(table: Floats, k: int, random_state: int) -> Integers:
@@ -94,7 +105,7 @@ def fit_mixture_from(table: Floats, start: Integers, iterations: int = 20) -> In
     """Fit a mixture of Gaussians with full covariances by EM that starts from a partition.
 
     Args:
-        table: Rows of shape `(n, D)`.
+        table: Rows of shape `(n, D)`; see `principal_columns` for many columns.
         start: Clusters of shape `(n,)`, in `[0, k)`, none of them empty.
         iterations: Steps of EM at most.
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_iris, make_blobs, make_circles, make_moons
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -131,6 +132,22 @@ def test_bad_tables_get_one_clear_error(table, message: str) -> None:
         MetaClusterer(n_clusters=2).fit(table)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("n_clusters", "3"), ("n_clusters", 2.5), ("steps", 1.5), ("random_state", None)],
+)
+def test_arguments_that_are_no_whole_numbers_are_refused_by_name(name: str, value) -> None:
+    with pytest.raises(TypeError, match=f"got {name}={value!r} but a whole number is needed"):
+        MetaClusterer(**{name: value}).fit(np.eye(20))
+
+
+def test_fewer_clusters_than_asked_for_give_a_warning() -> None:
+    with pytest.warns(ConvergenceWarning, match="n_clusters=3 .* has 2"):
+        model = MetaClusterer(n_clusters=3).fit(np.eye(2).repeat(20, axis=0))
+    assert model.n_clusters_ == 2
+
+
+@pytest.mark.filterwarnings("ignore:n_clusters=3:sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("k", [None, 1, 3])
 def test_poor_tables_get_a_sound_answer(k) -> None:
     for table in (np.zeros((30, 2)), np.ones((3, 1)), np.eye(3).repeat(20, axis=0)):

@@ -131,12 +131,18 @@ def test_a_pickled_copy_answers_alike(detector):
     ("x", "contamination", "message"),
     [
         (table(), 0.7, "contamination=0.7 is a share of rows: give one in"),
+        (table(), "auto", "contamination='auto' is a share of rows: give one in"),
         (table()[:1], 0.1, "n_samples=1 but a row is compared with others: give 2 or more"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(x, contamination, message):
     with pytest.raises(ValueError, match=message):
         MetaDetector(contamination).fit(x)
+
+
+def test_a_random_state_that_is_no_whole_number_is_refused_by_name():
+    with pytest.raises(TypeError, match="got random_state=None but a whole number is needed"):
+        MetaDetector(random_state=None).fit(table())
 
 
 @pytest.mark.parametrize(

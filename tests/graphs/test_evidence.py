@@ -10,6 +10,7 @@ from metalit.graphs.evidence import (
     PAIR_FEATURES,
     ROW_FEATURES,
     Evidence,
+    _spread_along,
     gather_evidence,
 )
 from metalit.graphs.trees import bottlenecks
@@ -52,6 +53,13 @@ def test_order_rotation_and_number_of_the_columns_do_not_matter(drawn) -> None:
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(5, 5)))[0]
     assert_equal(evidence, gather(table @ turn, partitions))
     assert_equal(evidence, gather(table + 3, partitions))
+
+
+def test_edges_are_described_in_blocks_as_all_at_once(monkeypatch) -> None:
+    graph = neighbour_graph(np.random.default_rng(0).normal(size=(60, 3)))
+    at_once = _spread_along(graph, graph.low, graph.high)
+    monkeypatch.setattr("metalit.graphs.evidence._CELLS", 7 * 12 * 3)
+    assert np.array_equal(_spread_along(graph, graph.low, graph.high), at_once)
 
 
 def test_the_scale_of_the_table_does_not_matter(drawn) -> None:

@@ -83,6 +83,15 @@ def test_new_rows_belong_where_their_neighbours_do_and_context_rows_to_themselve
     assert adjusted_rand_score(y[100:], predictor(x[100:]).argmax(dim=1)) == 1
 
 
+def test_a_far_row_in_a_query_changes_no_other() -> None:
+    x, _ = blobs()
+    clustering = untrained(n_clusters=3).cluster(unlabelled(x[:100]))
+    rows = x.double().numpy()
+    with_far = clustering.assign(np.concatenate([rows, np.full((1, rows.shape[1]), 1e9)]))
+    for alone, beside in zip(clustering.assign(rows), with_far, strict=True):
+        np.testing.assert_allclose(beside[:-1], alone, rtol=1e-9, atol=1e-12)
+
+
 def test_large_tables_are_represented_by_a_subset() -> None:
     x, y = blobs(3, 400)
     learner = untrained(n_clusters=3, n_context=60)
@@ -170,6 +179,11 @@ def test_without_a_number_the_classical_algorithms_are_asked_for_a_random_one(mo
 def test_wrong_numbers_are_refused(arguments) -> None:
     with pytest.raises(ValueError, match="raise the one that is too small"):
         untrained(**arguments)
+
+
+def test_more_clusters_than_rows_of_the_context_are_refused() -> None:
+    with pytest.raises(ValueError, match="n_clusters=20 should be <= n_context=10"):
+        untrained(n_clusters=20, n_context=10)
 
 
 def test_too_few_rows_are_refused_by_the_similarity() -> None:

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import pdist
 from sklearn.datasets import make_blobs, make_circles
 from sklearn.metrics import adjusted_rand_score
+from sklearn.mixture import GaussianMixture
 
 from metalit.graphs import neighbour_graph
 from metalit.partitions import (
@@ -16,7 +18,7 @@ from metalit.partitions import (
     membership,
     strength,
 )
-from metalit.partitions.classical import fit_mixture_from
+from metalit.partitions.classical import fit_mixture_from, principal_columns
 
 
 def test_with_the_truth_as_probabilities_the_expected_index_is_the_adjusted_rand_index() -> None:
@@ -126,3 +128,24 @@ def test_a_mixture_can_start_from_clusters_of_one_row(columns: int) -> None:
     found = fit_mixture_from(x, start)
     assert found.shape == (30,)
     assert set(found) <= set(range(5))
+
+
+def test_a_mixture_sees_the_principal_components_of_very_many_columns(monkeypatch) -> None:
+    table = np.random.default_rng(0).normal(size=(30, 400))
+    narrow = principal_columns(table)
+    assert narrow.shape == (30, 30)
+    assert np.allclose(pdist(narrow), pdist(table))
+    assert principal_columns(narrow) is narrow
+    widths = []
+    original = GaussianMixture.fit_predict
+    monkeypatch.setattr(
+        GaussianMixture,
+        "fit_predict",
+        lambda self, x: (widths.append(x.shape[1]), original(self, x))[1],
+    )
+    graph = neighbour_graph(np.repeat(table, 5, axis=0) + np.eye(150, 400))
+    classical_partitions(graph, [2])
+    pairs = Pairs(graph.low, graph.high, graph.affinities)
+    found = learned_partitions(graph, graph.affinities, [2], pairs, 0)
+    assert [candidate.method for candidate in found].count("learned mixture") == 1
+    assert widths == [100, 100]
