@@ -40,8 +40,9 @@ class MetaClusterer(
     """Clusters a table by what was learned from thousands of other tables.
 
     A graph network sees the table's nearest neighbours and what seven classical algorithms make of
-    it, and says which rows belong together; the partition whose adjusted Rand index is expected to
-    be highest is chosen (`metalit.learners.AmortizedClusterer`). Its weights ship with the package;
+    it, and says which rows belong together; of their partitions, and of those that it makes itself,
+    the one that agrees best with what it finds probable is chosen
+    (`metalit.learners.AmortizedClusterer`). Its weights ship with the package;
     nothing is downloaded. The table may have numbers of any scale, text, categories, dates and
     missing values (`TableEncoder` has the rules). Nothing is sampled but by `random_state`.
 
@@ -96,7 +97,7 @@ class MetaClusterer(
 
         Raises:
             TypeError: If an argument is no whole number.
-            ValueError: If there are fewer rows than `n_clusters`, or X cannot be read.
+            ValueError: If `n_clusters` is below 1 or above the number of rows, or X cannot be read.
         """
         self._check_arguments()
         frame = read_table(self, X, reset=True)
@@ -165,6 +166,8 @@ class MetaClusterer(
         if self.n_clusters is not None:
             numbers["n_clusters"] = self.n_clusters
         check_whole(**numbers, random_state=self.random_state)
+        if self.n_clusters is not None and self.n_clusters < 1:
+            raise ValueError(f"n_clusters={self.n_clusters} but 1 or more are needed: raise it.")
 
     def _encode(self, X: Any) -> Table:  # noqa: N803
         check_is_fitted(self)

@@ -155,3 +155,8 @@ def test_poor_tables_get_a_sound_answer(k) -> None:
         different = len(np.unique(table, axis=0))
         assert model.labels_.max() + 1 == model.n_clusters_ <= different
         assert len(model.labels_) == len(table)
+
+
+def test_no_clusters_are_refused() -> None:
+    with pytest.raises(ValueError, match="n_clusters=0 but 1 or more are needed"):
+        MetaClusterer(n_clusters=0).fit(np.eye(9))
