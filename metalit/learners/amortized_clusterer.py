@@ -1,6 +1,5 @@
 """A clusterer that has learned from many tables what belongs together."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -90,8 +89,9 @@ class AmortizedClusterer(Learner):
     averaged over several numbers, and partitions into any number of clusters compete.
 
     With an inner loop the network takes unsupervised steps on the table itself, towards the
-    partitions that it finds probable, and decides again (self-training as by Lee, 2013, but with
-    probabilities in the place of the one most probable label: hard labels made it worse).
+    partitions that it finds probable (self-training; Lee, 2013), and makes more partitions. Differs
+    from the paper: the labels are probabilities, and what was meta-learned stays the judge, since a
+    network that judges what it was just taught is surer of it, and not better.
 
     More rows than `n_context` are represented by a random subset. Other rows belong where their
     nearest context rows do. An untrained network gives the unlearned pipeline: Gaussian affinities
@@ -195,14 +195,18 @@ class AmortizedClusterer(Learner):
         evidence = [part.like(next(network.parameters())) for part in evidence]
         params = {name: value.detach() for name, value in network.named_parameters()}
         numbers = range(2, most + 1) if k is None else [k]
-        edges, competing, choice = self._decide(graph, params, evidence, candidates, numbers)
+        edges, pairs = _look(network, params, evidence)
+        candidates += learned_partitions(graph, edges, numbers, pairs, self.random_state)
+        choice = choose(candidates, pairs, self.temperature)
         if self.inner_loop is not None:
-            params = self._adapt(params, evidence, competing, choice)
-            edges, competing, choice = self._decide(graph, params, evidence, candidates, numbers)
-        best = competing[choice.best]
+            adapted = self._adapt(params, evidence, candidates, choice)
+            steered, _ = _look(network, adapted, evidence)
+            candidates += learned_partitions(graph, steered, numbers, pairs, self.random_state)
+            choice = choose(candidates, pairs, self.temperature)
+        best = candidates[choice.best]
         labels = np.unique(best.labels, return_inverse=True)[1]  # k may not all be there
         of_method = dict[str, float]()
-        for candidate, score in zip(competing, choice.scores.tolist(), strict=True):
+        for candidate, score in zip(candidates, choice.scores.tolist(), strict=True):
             of_method[candidate.method] = max(score, of_method.get(candidate.method, -1.0))
         return Clustering(
             table=graph.table,
@@ -215,20 +219,6 @@ class AmortizedClusterer(Learner):
             method=best.method,
             scores=of_method,
         )
-
-    def _decide(
-        self,
-        graph: NeighbourGraph,
-        params: dict[str, Tensor],
-        evidence: list[Evidence],
-        classical: list[Candidate],
-        numbers: Sequence[int],
-    ) -> tuple[Floats, list[Candidate], Choice]:
-        """Probabilities of the edges, all that competes with the classical partitions, a choice."""
-        edges, pairs = _look(self.similarity.network, params, evidence)
-        learned = learned_partitions(graph, edges, numbers, pairs, self.random_state)
-        competing = [*classical, *learned]
-        return edges, competing, choose(competing, pairs, self.temperature)
 
     def _adapt(
         self,
