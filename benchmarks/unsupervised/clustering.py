@@ -45,6 +45,7 @@ from metalit.estimators.meta_clusterer import INNER_LR
 from metalit.inner_loops import GradientDescent
 from metalit.learners import AmortizedClusterer, PairwiseSimilarity, SklearnClusterer
 from metalit.learners.amortized_clusterer import Clustering
+from metalit.metrics import reliability
 from metalit.networks import PairNetwork
 from metalit.tables import Plan
 from metalit.tables.mixtures import gaussian_mixture
@@ -172,14 +173,6 @@ def paired(one: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
     return {"difference": interval(difference), "wins": wins, "losses": losses}
 
 
-def calibration(confidence: Sequence[float], scores: Sequence[float], bins: int = 6) -> list[Any]:
-    """Mean confidence and mean score of equally many tables each, the least confident first."""
-    order = np.argsort(confidence)
-    parts = np.array_split(order, bins)
-    found = np.array(confidence), np.array(scores)
-    return [[float(values[part].mean()) for values in found] for part in parts]
-
-
 # the report
 
 
@@ -214,7 +207,7 @@ def show(summary: dict[str, Any]) -> None:
         )
 
 
-def draw(summary: dict[str, Any], reliability: list[Any]) -> None:
+def draw(summary: dict[str, Any], points: list[Any]) -> None:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     bars, curve = figure.subplots(1, 2, width_ratios=[2, 1])
     names = sorted(summary, key=lambda name: summary[name]["tables"][0])
@@ -227,7 +220,7 @@ def draw(summary: dict[str, Any], reliability: list[Any]) -> None:
     bars.set_xlabel("mean adjusted Rand index over 87 tables, 95 % interval")
     bars.set_xlim(0.4, 0.85)
     curve.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    curve.plot(*np.array(reliability).T, "o-", color="C3")
+    curve.plot(*np.array(points).T, "o-", color="C3")
     curve.set_xlabel("confidence (expected index)")
     curve.set_ylabel("adjusted Rand index")
     curve.set_title("six groups of tables", fontsize=10)
@@ -284,14 +277,22 @@ def main(argv: Sequence[str] | None = None) -> None:
             np.mean([measure_learner(s, mixtures, "k given").scores for s in trained])
         ),
     }
-    reliability = calibration(rows["learned"].confidence, rows["learned"].scores)
+    learned = rows["learned"]
+    curve = reliability(np.array(learned.confidence), np.array(learned.scores))
+    points = np.column_stack([curve.confidence, curve.score]).tolist()
     error = np.abs(np.array(rows["learned, k unknown"].numbers) - [table.k for table in tables])
     print(f"on {len(mixtures)} mixtures of Gaussians:", on_mixtures)
     print(f"best of the classical ones by hindsight {best.mean():.3f}; seeds {seeds}")
     print(f"k unknown: right on {(error == 0).mean():.2f} of the tables, off by {error.mean():.2f}")
-    draw(summary, reliability)
+    draw(summary, points)
     content = {
-        "command": "python benchmarks/unsupervised/clustering.py " + " ".join(argv or sys.argv[1:]),
+        # checkpoints by their place: where they lie means nothing on another machine
+        "command": " ".join(
+            ["python benchmarks/unsupervised/clustering.py"]
+            + ["--weights"] * bool(arguments.weights)
+            + [f"SEED{place}.ckpt" for place in range(len(arguments.weights))]
+            + [f"--mixtures {arguments.mixtures}"]
+        ),
         "commit": commit(),
         "seconds": time.time() - start,
         "cpus": os.cpu_count(),
@@ -301,7 +302,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "seeds": seeds,
         "hindsight": float(best.mean()),
         "mixtures": on_mixtures,
-        "reliability": reliability,
+        "reliability": points,
         "k_unknown": {"right": float((error == 0).mean()), "off_by": float(error.mean())},
     }
     (RESULTS / "unsupervised_clustering.json").write_text(json.dumps(content, indent=1) + "\n")

@@ -99,12 +99,16 @@ class ClusteringReport(Callback):
             (x, y), (query, truth) = normal_tensors(batch)
             for b in range(len(x)):
                 support, asked = Samples(x[b], y[b]), Samples(query[b], truth[b])
-                if len(self._pictures) < self.tables and asked.x[0].numel() > 1:
-                    self._pictures.append(self._picture(pl_module.learner, support, asked))
-                for name, stated in self._stated.items():
-                    found = _state(self._learners[name], support, asked)
+                states = {
+                    name: _state(self._learners[name], support, asked) for name in self._stated
+                }
+                for name, found in states.items():
                     if not np.isnan(found).any():  # a table with a handful of different rows
-                        stated.update(torch.tensor([found], dtype=torch.float32))
+                        self._stated[name].update(torch.tensor([found], dtype=torch.float32))
+                if len(self._pictures) < self.tables and asked.x[0].numel() > 1:
+                    confidence, _ = states.get("meta-trained", (None, None))
+                    picture = self._picture(pl_module.learner, support, asked, confidence)
+                    self._pictures.append(picture)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the figures and write down what they show."""
@@ -135,7 +139,9 @@ class ClusteringReport(Callback):
             draw_curves = partial(draw_reliability, curves)
             write_report(trainer, log_dir, "reliability", content, draw_curves)
 
-    def _picture(self, learner: Learner, support: Samples, query: Samples) -> Picture:
+    def _picture(
+        self, learner: Learner, support: Samples, query: Samples, confidence: float | None
+    ) -> Picture:
         """Cluster one table in all ways."""
         truth, table = query.y.cpu().numpy(), as_table(query.x)
         k = max(1, min(len(support.x), len(np.unique(truth[truth >= 0]))))
@@ -156,8 +162,7 @@ class ClusteringReport(Callback):
             labels = outputs.argmax(dim=1).cpu().numpy()
             size = 1 + int(max(labels.max(), truth.max()))
             panels[name] = match_labels(labels, truth, size)[labels]
-        stated = _state(learner, support, query)[0] if self._stated else None
-        return Picture(flatten(table), panels, scores, stated)
+        return Picture(flatten(table), panels, scores, confidence)
 
 
 def _state(learner: Learner, support: Samples, query: Samples) -> tuple[float, float]:
