@@ -43,7 +43,7 @@ from clustering import interval, paired, untrained
 ROOT = Path(__file__).parents[2]
 FILE = RESULTS / "unsupervised_domains.json"
 TEST_SEED = 77  # no training has it
-STEP = 8  # tables of an outer step, as in the config
+STEP = 8  # tables of an outer step; the config has 4
 UNTRAINED = "untrained"
 # asked for: each network against the one of the other kind, the one of both, and the control
 PAIRS = (
