@@ -11,23 +11,11 @@ import argparse
 import json
 import os
 import platform
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
-
-
-def commit() -> str:
-    """Return the commit, with a mark where the working tree differs from it."""
-    return subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+import torch
+from training import RESULTS, call, commit
 
 
 def measure(config: str, name: str, rest: list[str]) -> dict[str, Any]:
@@ -36,20 +24,10 @@ def measure(config: str, name: str, rest: list[str]) -> dict[str, Any]:
     Where the config has an `AdaptationReport`, its table is part of it.
     """
     at = commit()
-    import torch
-
-    from metalit.main import main as metalit
-
-    arguments = ["--config", config, *rest]
-    # Lightning reads sys.argv beside the arguments given to it
-    sys.argv = [sys.argv[0]]
-    begin = time.perf_counter()
-    fit = metalit(["fit", *arguments])
-    fitted = time.perf_counter()
+    fit, seconds_fit = call("fit", config, *rest)
     steps = fit.trainer.global_step
     best = fit.trainer.checkpoint_callback.best_model_path
-    test = metalit(["test", *arguments, "--ckpt_path", best])
-    ended = time.perf_counter()
+    test, seconds_test = call("test", config, *rest, "--ckpt_path", best)
 
     scores = {key: float(value) for key, value in test.trainer.callback_metrics.items()}
     data, threads = test.datamodule, torch.get_num_threads()
@@ -61,8 +39,8 @@ def measure(config: str, name: str, rest: list[str]) -> dict[str, Any]:
         "seed": fit.config.fit.seed_everything,
         "steps": steps,
         "meta_batch_size": data.meta_batch_size,
-        "seconds_fit": round(fitted - begin, 1),
-        "seconds_test": round(ended - fitted, 1),
+        "seconds_fit": round(seconds_fit, 1),
+        "seconds_test": round(seconds_test, 1),
         "test_episodes": data.test_episodes,
         "scores": scores,
         "hardware": f"{platform.machine()}, {threads} thread(s) of {os.cpu_count()} cores",

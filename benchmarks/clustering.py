@@ -14,7 +14,8 @@ import statistics
 import tempfile
 from typing import Any
 
-from accuracy import RESULTS, measure
+from accuracy import measure
+from training import RESULTS
 
 NAMES = ("blobs_clustering", "blobs_soft_k_means", "sinusoids", "outliers")
 

@@ -35,11 +35,11 @@ import joblib
 import numpy as np
 import sklearn
 import torch
-from accuracy import RESULTS, commit
 from clustering_data import ROWS, Array, Table, family_of, read_tables, synthetic_table
 from matplotlib.figure import Figure
 from sklearn.cluster import HDBSCAN
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
+from training import RESULTS, commit
 
 from metalit import Samples
 from metalit.combinations import Gate

@@ -14,7 +14,8 @@ import argparse
 import json
 from typing import Any
 
-from accuracy import RESULTS, measure
+from accuracy import measure
+from training import RESULTS
 
 BLOBS, OUTLIERS, SVDD = (
     f"configs/{name}.yaml"

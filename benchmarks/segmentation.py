@@ -13,19 +13,15 @@ import argparse
 import json
 import os
 import platform
-import sys
 import tempfile
-import time
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import torch
-from accuracy import RESULTS, commit
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
-
-from metalit.main import main as metalit
+from training import RESULTS, call, commit
 
 CONFIG = "configs/segmentation.yaml"
 LEARNER = "--model.init_args.learner.init_args"
@@ -39,9 +35,7 @@ def segment(seed: int, folder: Path, rest: list[str]) -> float:
         arguments = [text for name in SEEDS for text in (name, str(seed))]
         arguments += ["--predictions.init_args.folder", str(folder)]
         arguments += ["--trainer.default_root_dir", runs, "--trainer.enable_progress_bar", "false"]
-        start = time.perf_counter()
-        metalit(["predict", "--config", CONFIG, *arguments, *rest])
-        return time.perf_counter() - start
+        return call("predict", CONFIG, *arguments, *rest)[1]
 
 
 def main() -> None:
@@ -49,7 +43,6 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--overlays", type=Path)
     options, rest = parser.parse_known_args()
-    sys.argv = [sys.argv[0]]  # Lightning reads it beside the arguments given to it
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.overlays or Path(temporary)
         seconds = [segment(seed, folder / f"seed_{seed}", rest) for seed in options.seeds]

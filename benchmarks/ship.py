@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from accuracy import commit
+from training import commit
 
 from metalit.estimators._weights import FOLDER, save_weights
 from metalit.runs import run_of

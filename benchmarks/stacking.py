@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accuracy import RESULTS, commit
 from scipy.stats import rankdata, ttest_1samp, wilcoxon
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
@@ -34,6 +33,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor
+from training import RESULTS, commit
 
 from metalit import Samples
 from metalit.combinations import Stacking

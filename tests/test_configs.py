@@ -61,6 +61,8 @@ def overrides(config, request, tmp_path):
         return [f"--data.init_args.dataset.init_args.path={table}"]
     if config.stem == "detector":  # without the real tables
         return ["--data.init_args.tasks=AnomalyTasks"]
+    if config.stem.startswith("detector_"):
+        return ["--data.init_args.tasks.init_args.tasks=AnomalyTasks"]
     if config.stem == "images_umtra":
         return [f"--data.init_args.dataset.init_args.root={request.getfixturevalue('images')}"]
     if not config.stem.startswith("omniglot"):

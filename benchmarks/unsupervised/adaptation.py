@@ -15,8 +15,6 @@ import json
 import os
 import platform
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,34 +25,19 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from metalit import Episode, MetaLearner, Samples
+from metalit import Episode, Samples
 from metalit.data.episode_dataset import EpisodeDataset
-from metalit.hyperparameters import build_arguments
 from metalit.learners import SklearnClusterer
-from metalit.main import main as metalit
 from metalit.metrics import AdjustedRand
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from accuracy import RESULTS, commit
+from training import RESULTS, ROOT, commit, meta_train, untrained
 
-ROOT = Path(__file__).parents[2]
 CONFIG = "configs/tables_maml.yaml"
 FILE = RESULTS / "unsupervised_adaptation.json"
 FIGURE = ROOT / "docs" / "adaptation.png"
 STEPS = (0, 1, 5, 10, 50, 100, 500)
 RATES = (0.1, 0.3, 1.0, 3.0, 10.0)
-
-
-def meta_train(seed: int, rest: list[str]) -> tuple[MetaLearner, Any, float]:
-    """Return the trained model, its data module and the seconds it took."""
-    begin = time.perf_counter()
-    sys.argv = [sys.argv[0]]  # Lightning reads it beside the arguments given to it
-    with tempfile.TemporaryDirectory() as folder:
-        options = ["--trainer.default_root_dir", folder, "--trainer.enable_progress_bar", "false"]
-        options += ["--seed_everything", str(seed), *rest]
-        run = metalit(["fit", "--config", str(ROOT / CONFIG), *options])
-        model = MetaLearner.load_from_checkpoint(run.trainer.checkpoint_callback.best_model_path)
-    return model, run.datamodule, time.perf_counter() - begin
 
 
 def episodes_of(data: Any, stage: str, number: int) -> Episode:
@@ -140,12 +123,10 @@ def main(argv: list[str] | None = None) -> None:
     options, rest = parser.parse_known_args(argv)
     at, curves, rates, seconds = commit(), {"meta-learned": [], "random": []}, [], []
     for seed in options.seeds:
-        model, data, took = meta_train(seed, rest)
+        model, data, took = meta_train(CONFIG, "--seed_everything", str(seed), *rest)
         test = episodes_of(data, "test", options.episodes)
         choice = episodes_of(data, "train", 100)
-        description = model.description()["learner"]
-        torch.manual_seed(1000 + seed)
-        random = build_arguments(MetaLearner, {"learner": description})["learner"]
+        random = untrained(model, 1000 + seed)
         ours, our_rate = best_curve(model.learner, 5, choice, test)
         theirs, their_rate = best_curve(random, 500, choice, test)
         curves["meta-learned"].append(ours)

@@ -51,8 +51,8 @@ from metalit.tables import Plan
 from metalit.tables.mixtures import gaussian_mixture
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from accuracy import RESULTS, commit
 from clustering_data import Table, read_tables, standardise
+from training import RESULTS, commit
 
 Array = NDArray[Any]
 REAL = ("gagolews/uci", "deric/real")

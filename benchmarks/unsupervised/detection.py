@@ -2,6 +2,7 @@
 
     METALIT_DATA=... python benchmarks/unsupervised/detection.py \
         [--weights SEED0.ckpt SEED1.ckpt ...] [--splits 3] [--rows 2000] [--only IForest]
+        [--seeds 0 1 2]
 
 Writes `benchmarks/results/unsupervised_detection.json` and `docs/unsupervised_detection.png`.
 Rows of PyOD (ECOD, COPOD, CBLOF, HBOS, PCA) are there where PyOD is installed
@@ -14,6 +15,9 @@ Rows of PyOD (ECOD, COPOD, CBLOF, HBOS, PCA) are there where PyOD is installed
 - "learned" is `MetaDetector`, the mean of the AUROC of several training seeds, or of the weights
   that ship. "untrained" is the same pipeline before training: the plain mean of its calibrated
   scores. Only the difference of the two is learning.
+- "ACR" and "OC-MAML" are meta-trained first, once a seed, on what `MetaDetector` is meta-trained on
+  (`configs/detector_acr.yaml`, `configs/detector_oc_maml.yaml`). They meet a table as principal
+  components of the context. Their untrained rows have as many random initial weights.
 - "transductive": the query is judged as a set, so that its own distribution is known, which no
   classical row knows. It stands beside its own untrained control and is no default. In the
   unsupervised protocol there is nothing more to be known, and no such row.
@@ -33,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.ensemble import IsolationForest
@@ -41,14 +46,18 @@ from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 
+from metalit.episodes import unlabelled
 from metalit.estimators import MetaDetector
+from metalit.tasks import PrincipalTasks
+from metalit.tasks.principal import project
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from accuracy import RESULTS, commit
+from training import RESULTS, ROOT, commit, meta_train, untrained
 
 Array = NDArray[Any]
 Detector = Callable[[Array, Array | None], Array]  # (context, query or None for itself) -> scores
 PROTOCOLS = ("one-class", "unsupervised")
+BASELINES = {"ACR": "configs/detector_acr.yaml", "OC-MAML": "configs/detector_oc_maml.yaml"}
 
 # detectors
 
@@ -92,6 +101,31 @@ def meta(weights: str | None, transductive: bool = False) -> Detector:
         return detector.decision_scores_ if query is None else -detector.score_samples(query)
 
     return score
+
+
+def projected(learner: Any, tasks: PrincipalTasks) -> Detector:
+    """A learner of one width, which meets tables as the tasks of its training have them."""
+
+    def score(context: Array, query: Array | None) -> Array:
+        rows = [torch.from_numpy(x).float() for x in (context, context if query is None else query)]
+        support, asked = project(*rows, tasks.components, tasks.standardize)
+        with torch.no_grad():
+            scores: Array = learner.eval()(unlabelled(support), asked)[:, 0].numpy()
+        return scores
+
+    return score
+
+
+def meta_trained(name: str, seeds: Sequence[int]) -> tuple[dict[str, Detector], list[float]]:
+    """A baseline meta-trained once a seed, and with random weights; the seconds of training."""
+    rows, took = {}, []
+    for seed in seeds:
+        model, data, seconds = meta_train(BASELINES[name], "--seed_everything", str(seed))
+        print(f"{name}, seed {seed}: meta-trained in {seconds:.0f} s", flush=True)
+        rows[f"{name} seed {seed}"] = projected(model.learner, data.tasks)
+        rows[f"untrained {name} seed {seed}"] = projected(untrained(model, seed), data.tasks)
+        took.append(round(seconds, 1))
+    return rows, took
 
 
 def classical() -> dict[str, Detector]:
@@ -187,15 +221,16 @@ def average_seeds(found: dict[str, dict[str, list[float]]]) -> dict[str, dict[st
 
 
 def compare(rows: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
-    """Paired differences of the learned rows from their control and from the classical ones."""
+    """Paired differences of meta-trained rows from their controls, of learned ones from others."""
+    others = [name for name in rows if "learned" not in name and "untrained" not in name]
+    compared = {
+        "learned": ["untrained", *others],
+        "learned, transductive": ["untrained, transductive", *others],
+        **{name: [f"untrained {name}"] for name in BASELINES},
+    }
     pairs = []
-    for one in ("learned", "learned, transductive"):
-        if one not in rows:
-            continue
-        control = one.replace("learned", "untrained")
-        controls = [control] if control in rows else []
-        others = [name for name in rows if "learned" not in name and "untrained" not in name]
-        for other in (*controls, *others):
+    for one in (name for name in compared if name in rows):
+        for other in (name for name in compared[one] if name in rows):
             difference = np.array(rows[one]["auroc"]) - np.array(rows[other]["auroc"])
             pairs.append(
                 {
@@ -215,7 +250,8 @@ def draw(result: dict[str, Any], file: Path) -> None:
         rows = sorted(result[protocol]["rows"].items(), key=lambda item: item[1]["mean"])
         axes = figure.add_subplot(1, 2, place + 1, title=protocol, xlabel="mean AUROC, 95 %")
         for height, (name, row) in enumerate(rows):
-            color = "tab:orange" if "learned" in name else "tab:blue"
+            trained = "learned" in name or name in BASELINES
+            color = "tab:orange" if trained else "tab:blue"
             color = "tab:green" if "untrained" in name else color
             axes.plot(row["ci95"], [height, height], color=color, alpha=0.4, linewidth=3)
             axes.plot(row["mean"], height, "o", color=color)
@@ -238,6 +274,15 @@ def summarise(rows: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
     }
 
 
+def command(given: Sequence[str], options: argparse.Namespace) -> str:
+    """What was called; where files lie means nothing on another machine."""
+    places = {str(options.data): "$METALIT_DATA"}
+    places |= {str(folder): "FOLDER" for folder in (options.results, options.figure)}
+    places |= {file: f"SEED{i}.ckpt" for i, file in enumerate(options.weights) if "/" in file}
+    call = ["METALIT_DATA=... python benchmarks/unsupervised/detection.py"]
+    return " ".join(call + [places.get(part, part) for part in given])
+
+
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("METALIT_DATA"))
@@ -246,18 +291,30 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--rows", type=int, default=2000, help="of a table")
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS)
     parser.add_argument("--only", nargs="*", help="of the rows beside the learned ones")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of ACR and OC-MAML")
     parser.add_argument("--tables", type=int, help="only so many, to try it out")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--figure", type=Path, default=RESULTS.parents[1] / "docs")
-    options = parser.parse_args(argv)
+    parser.add_argument("--figure", type=Path, default=ROOT / "docs")
+    given = sys.argv[1:] if argv is None else argv
+    options = parser.parse_args(given)
     if options.data is None:
         parser.error("set METALIT_DATA or --data to the folder with adbench/classical")
     files = sorted((Path(options.data) / "adbench" / "classical").glob("*.npz"))[: options.tables]
-    result: dict[str, Any] = {"commit": commit(), "tables": [file.stem for file in files]}
+    result: dict[str, Any] = {
+        "command": command(given, options),
+        "commit": commit(),
+        "seconds_of_meta_training": {},
+        "tables": [file.stem for file in files],
+    }
+    trained: dict[str, Detector] = {}
+    for name in (name for name in BASELINES if not options.only or name in options.only):
+        rows, result["seconds_of_meta_training"][name] = meta_trained(name, options.seeds)
+        trained |= rows
     for protocol in options.protocols:
         detectors = classical()
         if options.only:
             detectors = {name: row for name, row in detectors.items() if name in options.only}
+        detectors |= trained
         modes = (False, True) if protocol == "one-class" else (False,)
         for transductive in modes:
             suffix = ", transductive" if transductive else ""

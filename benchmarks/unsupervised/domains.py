@@ -18,8 +18,6 @@ import json
 import os
 import platform
 import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,20 +25,18 @@ from typing import Any
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from metalit import Episode, MetaLearner
+from metalit import Episode
 from metalit.data.episode_dataset import EpisodeDataset
 from metalit.hyperparameters import describe
 from metalit.learners import AmortizedClusterer, PairwiseSimilarity
-from metalit.main import main as metalit
 from metalit.tables import ANY_DIMENSION, PLANE
 from metalit.tasks import MixedTasks, TableTasks, TaskDistribution
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))  # in front: the folder above has a clustering.py too
-from accuracy import RESULTS, commit
 from clustering import interval, paired, untrained
+from training import RESULTS, commit, meta_train
 
-ROOT = Path(__file__).parents[2]
 FILE = RESULTS / "unsupervised_domains.json"
 TEST_SEED = 77  # no training has it
 STEP = 8  # tables of an outer step; the config has 4
@@ -62,10 +58,8 @@ def kinds() -> dict[str, TaskDistribution]:
     return {"plane": plane, "mixtures": mixtures, "both": MixedTasks([plane, mixtures])}
 
 
-def meta_train(tasks: TaskDistribution, tables: int, seed: int) -> tuple[PairwiseSimilarity, float]:
+def train(tasks: TaskDistribution, tables: int, seed: int) -> tuple[PairwiseSimilarity, float]:
     """Return the network that was trained on so many tables, and the seconds it took."""
-    begin = time.perf_counter()
-    sys.argv = [sys.argv[0]]  # Lightning reads it beside the arguments given to it
     options = {
         "--seed_everything": seed,
         "--data.init_args.tasks": json.dumps(describe(tasks)),
@@ -74,16 +68,12 @@ def meta_train(tasks: TaskDistribution, tables: int, seed: int) -> tuple[Pairwis
         "--model.init_args.lr_scheduler.init_args.total_steps": tables // STEP,
         "--trainer.max_epochs": 2,
         "--trainer.accumulate_grad_batches": STEP,
-        "--trainer.enable_progress_bar": "false",
     }
-    with tempfile.TemporaryDirectory() as folder:
-        given = [f"{name}={value}" for name, value in options.items()]
-        given.append(f"--trainer.default_root_dir={folder}")
-        run = metalit(["fit", "--config", str(ROOT / "configs" / "similarity.yaml"), *given])
-        model = MetaLearner.load_from_checkpoint(run.trainer.checkpoint_callback.best_model_path)
+    given = (f"{name}={value}" for name, value in options.items())
+    model, _, seconds = meta_train("configs/similarity.yaml", *given)
     similarity = model.learner.eval()
     assert isinstance(similarity, PairwiseSimilarity)
-    return similarity, time.perf_counter() - begin
+    return similarity, seconds
 
 
 def scores_of(similarity: PairwiseSimilarity, tables: Sequence[Episode]) -> list[float]:
@@ -121,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
             tests[kind] = [dataset[number][0] for number in range(options.test)]
     networks, seconds = {UNTRAINED: untrained()}, {}
     for kind, tasks in kinds().items():
-        networks[kind], seconds[kind] = meta_train(tasks, options.tables, options.seed)
+        networks[kind], seconds[kind] = train(tasks, options.tables, options.seed)
         print(f"meta-trained on {kind} in {seconds[kind]:.0f} s", flush=True)
     scores: dict[str, dict[str, list[float]]] = {
         name: {kind: scores_of(network, tables) for kind, tables in tests.items()}

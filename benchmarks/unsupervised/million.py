@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import resource
+import shlex
 import subprocess
 import sys
 import time
@@ -31,7 +32,7 @@ from sklearn.metrics import adjusted_rand_score, roc_auc_score
 from metalit.estimators import MetaClusterer, MetaDetector
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from accuracy import RESULTS, commit
+from training import RESULTS, commit
 
 FILE = RESULTS / "unsupervised_million.json"
 CLUSTERS = 5
@@ -99,7 +100,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--columns", type=int, default=20)
     parser.add_argument("--here", action="store_true", help="in this process, print JSON")
-    options = parser.parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    options = parser.parse_args(given)
     unknown = sorted(set(options.names) - set(ESTIMATORS))
     if unknown:
         parser.error(f"{unknown[0]} is not measured: choose from {'; '.join(ESTIMATORS)}")
@@ -109,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             print(json.dumps(measure(name, options.rows, options.columns)))
         return {}
     result: dict[str, Any] = {
+        "command": shlex.join(["python", "benchmarks/unsupervised/million.py", *given]),
         "commit": commit(),
         "machine": platform.machine(),
         "rows": options.rows,

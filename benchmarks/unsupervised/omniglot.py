@@ -42,12 +42,11 @@ from sklearn.metrics import silhouette_score
 from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).parents[1]))
-from accuracy import RESULTS, commit
+from training import RESULTS, call, commit
 
 from metalit import MetaLearner, Samples
 from metalit.datasets import Omniglot
 from metalit.learners import EmbeddedKMeans, Learner, SklearnClusterer
-from metalit.main import main as metalit
 from metalit.metrics import AdjustedRand, EpisodeMetric, MatchedAccuracy, NormalizedMutualInfo
 from metalit.networks import Conv4
 from metalit.scikit import match_labels
@@ -73,14 +72,11 @@ def train(seed: int, root: Path, runs: Path, rest: list[str]) -> tuple[Path, flo
     took = folder / "seconds"
     if found:
         return found[-1], float(took.read_text())
-    arguments = ["--config", CONFIG, "--seed_everything", str(seed), "--data.seed", str(seed)]
+    arguments = ["--seed_everything", str(seed), "--data.seed", str(seed)]
     arguments += [f"--data.init_args.dataset.init_args.root={root}"]
     arguments += ["--trainer.default_root_dir", str(folder)]
     arguments += ["--trainer.enable_progress_bar", "false"]
-    sys.argv = [sys.argv[0]]  # Lightning reads it beside the arguments given to it
-    begin = time.perf_counter()
-    metalit(["fit", *arguments, *rest])
-    seconds = round(time.perf_counter() - begin, 1)
+    seconds = round(call("fit", CONFIG, *arguments, *rest)[1], 1)
     took.write_text(str(seconds))
     return next(folder.glob("*/checkpoints/last.ckpt")), seconds
 

@@ -20,12 +20,10 @@ import json
 import os
 import platform
 import sys
-import tempfile
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +35,13 @@ from sklearn.metrics import adjusted_rand_score, roc_auc_score
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
-from metalit import MetaLearner
-from metalit.hyperparameters import build_arguments
-from metalit.main import main as metalit
 from metalit.streams import CumulativeSum, StreamAdapter
 from metalit.tasks import StreamTasks
 from metalit.tasks.streams import Stream, drift, jump, no_change, oscillation, recurrence
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from accuracy import RESULTS, commit
+from training import RESULTS, ROOT, commit, meta_train, untrained
 
-ROOT = Path(__file__).parents[2]
 FILE = RESULTS / "unsupervised_streams.json"
 CASES: dict[str, dict[str, Any]] = {
     "drift": {"change": drift},
@@ -131,7 +125,7 @@ class Embedded(Refit):
         return super().answer(self._embed(x))
 
 
-def methods(task: str, trained: Any, untrained: Any) -> dict[str, Callable[[], Any]]:
+def methods(task: str, trained: Any, random: Any) -> dict[str, Callable[[], Any]]:
     detection = task == "detection"
     # a fifth of the way back and 1 step, since meta-training took 5
     follow = {"steps": 1, "anchor": 0.2}
@@ -140,9 +134,9 @@ def methods(task: str, trained: Any, untrained: Any) -> dict[str, Callable[[], A
         OURS: lambda: Adapter(trained, detection, test=test, **follow),
         "without the change test": lambda: Adapter(trained, detection, **follow),
         "meta-learned, adapted once": lambda: Adapter(trained, detection, steps=0),
-        "untrained, adapting": lambda: Adapter(untrained, detection, test=test, **follow),
+        "untrained, adapting": lambda: Adapter(random, detection, test=test, **follow),
         # going back to random weights may cost more than it gives
-        "untrained, without anchor": lambda: Adapter(untrained, detection, test=test),
+        "untrained, without anchor": lambda: Adapter(random, detection, test=test),
     }
     if detection:
         forest = lambda: IsolationForest(n_estimators=25, random_state=0)  # noqa: E731
@@ -166,20 +160,6 @@ def methods(task: str, trained: Any, untrained: Any) -> dict[str, Callable[[], A
         "GMM, last 5": lambda: Refit(lambda: GaussianMixture(4, reg_covar=1e-3, random_state=0), 5),
         "MiniBatchKMeans.partial_fit": MiniBatch,
     }
-
-
-def meta_train(config: str, rest: list[str]) -> tuple[Any, Any, float]:
-    """Return the trained learner, the same one with random weights, and the seconds it took."""
-    begin = time.perf_counter()
-    sys.argv = [sys.argv[0]]  # Lightning reads it beside the arguments given to it
-    with tempfile.TemporaryDirectory() as folder:
-        options = ["--trainer.default_root_dir", folder, "--trainer.enable_progress_bar", "false"]
-        run = metalit(["fit", "--config", str(ROOT / config), *options, *rest])
-        model = MetaLearner.load_from_checkpoint(run.trainer.checkpoint_callback.best_model_path)
-    torch.manual_seed(1)
-    description = model.description()["learner"]
-    untrained = build_arguments(MetaLearner, {"learner": deepcopy(description)})["learner"]
-    return model.learner.eval(), untrained.eval(), time.perf_counter() - begin
 
 
 def follow(method: Any, stream: Stream, score: Callable[..., float]) -> tuple[list[float], float]:
@@ -279,8 +259,9 @@ def main(argv: list[str] | None = None) -> None:
     hardware = f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores"
     result = json.loads(FILE.read_text()) if FILE.is_file() else {}
     for task in options.tasks:
-        trained, untrained, seconds = meta_train(f"configs/streams_{task}.yaml", rest)
-        makers, pictures = methods(task, trained, untrained), {}
+        model, _, seconds = meta_train(f"configs/streams_{task}.yaml", *rest)
+        makers = methods(task, model.learner.eval(), untrained(model, 1).eval())
+        pictures: dict[str, Any] = {}
         command = f"python benchmarks/unsupervised/streams.py {task} --streams {options.streams}"
         result[task] = {
             "command": " ".join([command, "--windows", str(options.windows), *rest]),

@@ -4,7 +4,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from metalit.tasks import OutlierTasks, TableTasks
-from metalit.tasks.principal import PrincipalTasks
+from metalit.tasks.principal import PrincipalTasks, project
 
 TABLES = OutlierTasks(n_support=40, n_query=30, features=6)
 
@@ -58,6 +58,33 @@ def test_a_constant_table_stays_finite():
 
     episode = draw(PrincipalTasks(Constant(40, 30, 6)))
     assert max(part.x.abs().max() for part in episode) < 100
+
+
+def test_the_units_of_columns_do_not_matter_to_standardised_tables():
+    (x, _), (query, _) = draw(TABLES)
+    units = torch.tensor([1e-3, 1.0, 5.0, 40.0, 1e3, 1e4])
+    plain, scaled = (project(x * u, query * u, 4, standardize=True) for u in (1.0, units))
+    pca = PCA(4).fit(x / x.std(dim=0))
+    expected = pca.transform(query / x.std(dim=0)) / np.sqrt(pca.explained_variance_[0])
+    assert np.allclose(np.abs(expected), plain[1].abs().numpy(), atol=1e-4)
+    for one, other in zip(plain, scaled, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=0)
+    assert (project(x, query * units, 4)[1] - plain[1]).abs().max() > 1
+
+
+def test_tasks_project_what_they_draw_like_any_other_table():
+    raw, ours = draw(TABLES), draw(PrincipalTasks(TABLES, 4, standardize=True).at(3))
+    expected = project(raw.support.x, raw.query.x, 4, standardize=True)
+    assert torch.equal(ours.support.x, expected[0])
+    assert torch.equal(ours.query.x, expected[1])
+
+
+def test_a_constant_column_is_no_reason_to_divide_by_nothing():
+    (x, _), (query, _) = draw(TABLES)
+    x[:, 2] = 7.0
+    support, asked = project(x, query, 4, standardize=True)
+    assert support.isfinite().all()
+    assert asked.abs().max() < 100
 
 
 def test_no_components_are_refused():
