@@ -56,6 +56,7 @@ from training import RESULTS, ROOT, commit, meta_train, untrained
 
 Array = NDArray[Any]
 Detector = Callable[[Array, Array | None], Array]  # (context, query or None for itself) -> scores
+COLORS = {"classical": "tab:blue", "meta-trained": "tab:orange", "untrained": "tab:green"}
 PROTOCOLS = ("one-class", "unsupervised")
 BASELINES = {"ACR": "configs/detector_acr.yaml", "OC-MAML": "configs/detector_oc_maml.yaml"}
 
@@ -245,18 +246,20 @@ def compare(rows: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
 
 
 def draw(result: dict[str, Any], file: Path) -> None:
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
     for place, protocol in enumerate(p for p in PROTOCOLS if p in result):
         rows = sorted(result[protocol]["rows"].items(), key=lambda item: item[1]["mean"])
         axes = figure.add_subplot(1, 2, place + 1, title=protocol, xlabel="mean AUROC, 95 %")
         for height, (name, row) in enumerate(rows):
-            trained = "learned" in name or name in BASELINES
-            color = "tab:orange" if trained else "tab:blue"
-            color = "tab:green" if "untrained" in name else color
+            kind = "meta-trained" if "learned" in name or name in BASELINES else "classical"
+            color = COLORS["untrained" if "untrained" in name else kind]
             axes.plot(row["ci95"], [height, height], color=color, alpha=0.4, linewidth=3)
             axes.plot(row["mean"], height, "o", color=color)
         axes.set_yticks(range(len(rows)), [name for name, _ in rows])
         axes.grid(alpha=0.3)
+    for kind, color in COLORS.items():
+        axes.plot([], [], "o", color=color, label=kind)
+    axes.legend(loc="lower right")
     figure.savefig(file, dpi=130)
 
 

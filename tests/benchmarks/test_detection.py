@@ -98,27 +98,49 @@ def test_the_result_names_its_command_without_a_path_of_this_machine(detection, 
     assert (tmp_path / "unsupervised_detection.png").is_file()
 
 
+@pytest.fixture
+def small(detection, tmp_path, monkeypatch):
+    """Makes the training of a baseline one of four episodes on random tables."""
+
+    def shrink(name):
+        config = yaml.safe_load((ROOT / detection.BASELINES[name]).read_text())
+        arguments = config["data"]["init_args"]
+        arguments |= {"episodes_per_epoch": 4, "val_episodes": 2}
+        arguments["tasks"]["init_args"]["tasks"] = "AnomalyTasks"
+        config["trainer"]["max_epochs"] = 1
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(config))
+        monkeypatch.setitem(detection.BASELINES, name, str(file))
+
+    return shrink
+
+
 @pytest.mark.parametrize("name", ["ACR", "OC-MAML"])
+def test_a_control_is_the_baseline_without_its_training(detection, small, name):
+    small(name)
+    rows, seconds = detection.meta_trained(name, [3])
+    context = np.random.default_rng(0).normal(size=(50, 40))
+    trained, control = (
+        rows[key](context, None) for key in (f"{name} seed 3", f"untrained {name} seed 3")
+    )
+    assert trained.shape == control.shape == (50,)
+    assert len(seconds) == 1
+    assert 1e-4 < np.abs(trained - control).mean() < 1  # one step from the same weights
+
+
 def test_one_command_meta_trains_a_baseline_and_scores_it_beside_its_control(
-    detection, tables, tmp_path, monkeypatch, name
+    detection, tables, tmp_path, small
 ):
-    config = yaml.safe_load((ROOT / detection.BASELINES[name]).read_text())
-    arguments = config["data"]["init_args"]
-    arguments |= {"episodes_per_epoch": 2, "val_episodes": 2}
-    arguments["tasks"]["init_args"]["tasks"] = "AnomalyTasks"
-    config["trainer"]["max_epochs"] = 1
-    small = tmp_path / "small.yaml"
-    small.write_text(yaml.safe_dump(config))
-    monkeypatch.setitem(detection.BASELINES, name, str(small))
-    options = ["--data", str(tables), "--only", name, "--splits", "1", "--seeds", "0", "1"]
+    small("ACR")
+    options = ["--data", str(tables), "--only", "ACR", "--splits", "1", "--tables", "1"]
+    options += ["--protocols", "one-class", "--seeds", "0", "1"]
     options += ["--results", str(tmp_path), "--figure", str(tmp_path)]
     result = detection.main(options)
-    assert len(result["seconds_of_meta_training"][name]) == 2
-    for protocol in detection.PROTOCOLS:
-        found = result[protocol]
-        assert {name, f"untrained {name}", "learned"} <= found["rows"].keys()
-        assert found["seeds"][f"{name} seed 0"] != found["seeds"][f"{name} seed 1"]
-        differences = {pair["pair"]: pair["mean"] for pair in found["differences"]}
-        gap = found["rows"][name]["mean"] - found["rows"][f"untrained {name}"]["mean"]
-        assert differences[f"{name} - untrained {name}"] == pytest.approx(gap, abs=2e-4)
-        assert f"learned - {name}" in differences
+    assert len(result["seconds_of_meta_training"]["ACR"]) == 2
+    found = result["one-class"]
+    assert {"ACR", "untrained ACR", "learned"} <= found["rows"].keys()
+    assert found["seeds"]["ACR seed 0"] != found["seeds"]["ACR seed 1"]
+    differences = {pair["pair"]: pair["mean"] for pair in found["differences"]}
+    gap = found["rows"]["ACR"]["mean"] - found["rows"]["untrained ACR"]["mean"]
+    assert differences["ACR - untrained ACR"] == pytest.approx(gap, abs=2e-4)
+    assert "learned - ACR" in differences
