@@ -259,7 +259,7 @@ def draw(result: dict[str, Any], file: Path) -> None:
         axes.grid(alpha=0.3)
     for kind, color in COLORS.items():
         axes.plot([], [], "o", color=color, label=kind)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=len(COLORS))
     figure.savefig(file, dpi=130)
 
 
