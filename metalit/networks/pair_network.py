@@ -57,7 +57,7 @@ class PairNetwork(nn.Module):
         for block in self.layers:
             rows, edges = block(rows, edges, evidence)
         seen = self.row_head(self.norm(rows))
-        one, other = seen[evidence.one], seen[evidence.other]
+        one, other = seen.index_select(0, evidence.one), seen.index_select(0, evidence.other)
         pairs = torch.cat([evidence.pairs, (one - other).abs(), one * other], dim=1)
         return (
             self.edge_head(edges)[:, 0] + evidence.edge_prior.logit(),
@@ -88,13 +88,17 @@ class _Block(nn.Module):
         low, high = evidence.low, evidence.high
         seen, edge = self.row_norm(rows), self.along(edges)
         source, target = self.source(seen), self.target(seen)
-        upward = torch.relu(source[low] + target[high] + edge)
-        downward = torch.relu(source[high] + target[low] + edge)
+        # index_select is several times as fast as an index in brackets
+        upward = torch.relu(source.index_select(0, low) + target.index_select(0, high) + edge)
+        downward = torch.relu(source.index_select(0, high) + target.index_select(0, low) + edge)
         received = _means(torch.cat([upward, downward]), torch.cat([high, low]), len(rows))
         rows = rows + self.receive(torch.cat([seen, received], dim=1))
         pooled = self.pool(self.cluster_norm(rows))
         clusters = sum(
-            (_means(pooled, labels, evidence.k)[labels] for labels in evidence.partitions),
+            (
+                _means(pooled, labels, evidence.k).index_select(0, labels)
+                for labels in evidence.partitions
+            ),
             start=torch.zeros_like(pooled),
         ) / len(evidence.partitions)
         table = pooled.mean(dim=0).expand_as(pooled)
