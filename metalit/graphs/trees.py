@@ -5,7 +5,6 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
-from scipy.cluster.hierarchy import cophenet
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 
@@ -47,24 +46,43 @@ def spanning_tree(n: int, low: Integers, high: Integers, lengths: Floats) -> Spa
 
 def _merges(low: Integers, high: Integers, lengths: Floats) -> Floats:
     n = len(lengths) + 1
-    parts, node, size = _Parts(n), list(range(n)), [1] * n
-    merges = np.zeros((n - 1, 4))
-    pairs = zip(low.tolist(), high.tolist(), lengths.tolist(), strict=True)
-    for number, (a, b, length) in enumerate(pairs):
+    parts, size, joined = _Parts(2 * n - 1), [1] * n, list[tuple[int, int]]()
+    for node, (a, b) in enumerate(zip(low.tolist(), high.tolist(), strict=True), n):
         one, other = parts.find(a), parts.find(b)
-        size_of_both = size[one] + size[other]
-        merges[number] = node[one], node[other], length, size_of_both
-        root = parts.join(one, other)
-        node[root], size[root] = n + number, size_of_both
-    return merges
+        parts.parent[one] = parts.parent[other] = node
+        joined.append((one, other))
+        size.append(size[one] + size[other])
+    return np.column_stack([np.reshape(joined, (n - 1, 2)), lengths, size[n:]])
 
 
 def bottlenecks(tree: SpanningTree, one: Integers, other: Integers) -> Floats:
-    """The longest edge on the path between the rows of R pairs, of shape `(R,)`."""
-    n = len(tree.lengths) + 1
-    condensed = cophenet(tree.merges)
-    low, high = np.minimum(one, other), np.maximum(one, other)
-    return np.asarray(condensed[n * low - low * (low + 1) // 2 + high - low - 1])
+    """The longest edge on the path between two different rows, for R pairs, of shape `(R,)`."""
+    # with the rows lined up so that every part is in one piece, it is the longest of the edges
+    # that joined neighbours on the line, from the one row to the other
+    place, joined = _line_up(tree.merges)
+    first, last = np.minimum(place[one], place[other]), np.maximum(place[one], place[other])
+    longest = [joined]  # of 1, 2, 4, ... neighbours
+    while 2 ** len(longest) <= len(joined):
+        shorter, half = longest[-1], 2 ** (len(longest) - 1)
+        longest.append(np.maximum(shorter, np.append(shorter[half:], shorter[-half:])))
+    width = np.frexp(last - first)[1] - 1  # two of 2**width edges cover the way
+    table = np.stack(longest)
+    return np.asarray(np.maximum(table[width, first], table[width, last - 2**width]))
+
+
+def _line_up(merges: Floats) -> tuple[Integers, Floats]:
+    """Places `(n,)` of the rows on a line, and lengths of what joined neighbours, `(n - 1,)`."""
+    n = len(merges) + 1
+    first, last, after, lengths = list(range(n)), list(range(n)), [0] * n, [0.0] * n
+    for one, other, length, _ in merges.tolist():
+        left, right = last[int(one)], first[int(other)]
+        after[left], lengths[left] = right, length
+        first.append(first[int(one)])
+        last.append(last[int(other)])
+    order = [first[-1]]
+    for _ in merges:
+        order.append(after[order[-1]])
+    return np.argsort(order), np.array(lengths)[order[:-1]]
 
 
 def genie(tree: SpanningTree, numbers: Collection[int], threshold: float = 0.3) -> Integers:

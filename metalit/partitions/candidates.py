@@ -9,12 +9,12 @@ from ..graphs import NeighbourGraph, cut_dense, genie, spanning_tree
 from ..graphs.types import Floats, Integers
 from .classical import (
     WEAKEST,
-    fit_mixture_from,
     principal_columns,
     smallest_part,
     spectral_partitions,
 )
 from .expected_rand import expected_adjusted_rand
+from .mixture import fit_mixture_from
 
 TREES = ("learned genie", "learned dense")
 SPECTRAL = ("learned spectral", "learned normalised spectral")

@@ -8,7 +8,6 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.linalg import svd
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
 from ..graphs import (
     NeighbourGraph,
@@ -17,6 +16,7 @@ from ..graphs import (
     spectral_embedding,
 )
 from ..graphs.types import Floats, Integers
+from .mixture import fit_mixture
 
 CLASSICAL = ("k-means", "mixture", "ward", "spectral", "normalised spectral", "genie", "dense")
 """What `classical_partitions` returns, in order."""
@@ -49,8 +49,8 @@ def classical_partitions(
     ward, joined = linkage(table, "ward"), genie(graph.tree, numbers)
     partitions = [
         [
-            (by_means := k_means(table, k, random_state)),
-            _mixture(narrow, k, by_means, random_state),
+            k_means(table, k, random_state),
+            fit_mixture(narrow, k_means(narrow, k, random_state, starts=1), k),
             fcluster(ward, k, "maxclust") - 1,
             *spectral[place],
             joined[place],
@@ -69,11 +69,11 @@ def principal_columns(table: Floats) -> Floats:
     return np.asarray(vectors[:, :WIDEST] * lengths[:WIDEST])
 
 
-def k_means(table: Floats, k: int, random_state: int) -> Integers:
-    """Clusters of the best of three starts, `(n,)`."""
+def k_means(table: Floats, k: int, random_state: int, starts: int = 3) -> Integers:
+    """Clusters of the best of several starts, `(n,)`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than clusters
-        clusterer = KMeans(k, n_init=3, random_state=random_state)
+        clusterer = KMeans(k, n_init=starts, random_state=random_state)
         return np.asarray(clusterer.fit_predict(table), dtype=np.int64)
 
 
@@ -99,48 +99,3 @@ def spectral_partitions(
 def smallest_part(n: int, k: int) -> int:
     """Rows that are enough for a cluster of its own when a tree is cut: a tenth of the mean."""
     return max(min(4, n // k), n // (10 * k))
-
-
-def fit_mixture_from(table: Floats, start: Integers, iterations: int = 20) -> Integers:
-    """Fit a mixture of Gaussians with full covariances by EM that starts from a partition.
-
-    Args:
-        table: Rows of shape `(n, D)`; see `principal_columns` for many columns.
-        start: Clusters of shape `(n,)`, in `[0, k)`, none of them empty.
-        iterations: Steps of EM at most.
-
-    Returns:
-        Clusters of shape `(n,)`, numbered as those of `start`.
-    """
-    sizes = np.bincount(start)
-    parts = [table[start == cluster] for cluster in range(len(sizes))]
-    overall = np.cov(table.T) + 1e-9 * np.eye(table.shape[1])
-    covariances = [
-        # fewer rows than columns say little of their own covariance
-        np.cov(part.T) if len(part) > table.shape[1] + 1 else 0.1 * overall
-        for part in parts
-    ]
-    floor = 1e-3 * np.eye(table.shape[1])
-    mixture = GaussianMixture(
-        len(sizes),
-        reg_covar=1e-3,
-        max_iter=iterations,
-        weights_init=sizes / len(table),
-        means_init=np.stack([part.mean(axis=0) for part in parts]),
-        precisions_init=np.stack([np.linalg.inv(np.atleast_2d(c) + floor) for c in covariances]),
-    )
-    return _labels_of(mixture, table, start)
-
-
-def _mixture(table: Floats, k: int, otherwise: Integers, random_state: int) -> Integers:
-    mixture = GaussianMixture(k, reg_covar=1e-4, random_state=random_state)
-    return _labels_of(mixture, table, otherwise)
-
-
-def _labels_of(mixture: GaussianMixture, table: Floats, otherwise: Integers) -> Integers:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            return np.asarray(mixture.fit_predict(table), dtype=np.int64)
-    except ValueError:  # a covariance that cannot be inverted
-        return otherwise

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.cluster.hierarchy import cophenet, fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 from sklearn.datasets import make_blobs, make_moons
 from sklearn.metrics import adjusted_rand_score
@@ -57,6 +57,15 @@ def test_a_bottleneck_is_the_longest_edge_on_the_way() -> None:
     tree = complete(np.array([[0.0, 0], [1, 0], [3, 0], [3.5, 0], [9, 0]]))
     one, other = np.array([0, 0, 3, 4, 1]), np.array([1, 3, 2, 0, 2])
     assert np.allclose(bottlenecks(tree, one, other), [1, 2, 0.5, 5.5, 2])
+
+
+@pytest.mark.parametrize("n", [2, 3, 40, 65])
+def test_bottlenecks_of_all_pairs_are_cophenetic_distances(n: int) -> None:
+    x = table(n)
+    one, other = np.triu_indices(n, 1)
+    expected = cophenet(linkage(x, "single"))
+    assert np.allclose(bottlenecks(complete(x), one, other), expected)
+    assert np.allclose(bottlenecks(complete(x), other, one), expected)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.1, 0.3, 0.7, 1.0])

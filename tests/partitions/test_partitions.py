@@ -6,19 +6,20 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
 from sklearn.datasets import make_blobs, make_circles
 from sklearn.metrics import adjusted_rand_score
-from sklearn.mixture import GaussianMixture
 
 from metalit.graphs import neighbour_graph
 from metalit.partitions import (
     CLASSICAL,
     Pairs,
+    candidates,
+    classical,
     classical_partitions,
     expected_adjusted_rand,
     learned_partitions,
     membership,
     strength,
 )
-from metalit.partitions.classical import fit_mixture_from, principal_columns
+from metalit.partitions.classical import principal_columns
 
 
 def test_with_the_truth_as_probabilities_the_expected_index_is_the_adjusted_rand_index() -> None:
@@ -111,25 +112,6 @@ def test_strength_is_the_mean_over_a_rows_edges(blobs) -> None:
     assert strength(graph, probabilities)[row] == pytest.approx(probabilities[at].mean())
 
 
-def test_a_mixture_that_starts_from_a_partition_straightens_its_borders() -> None:
-    random = np.random.default_rng(0)
-    y = np.repeat([1, 0, 2], [150, 150, 6])
-    x = random.normal(size=(306, 2)) * [4.0, 0.3] + np.array([[0, 0], [0, 2], [30, 30]])[y]
-    start = np.where(random.random(306) < 0.2, random.integers(0, 3, 306), y)
-    found = fit_mixture_from(x, start)
-    assert adjusted_rand_score(y, start) < 0.7
-    assert (found == y).mean() > 0.99  # the numbers are those of the start
-
-
-@pytest.mark.parametrize("columns", [1, 5])
-def test_a_mixture_can_start_from_clusters_of_one_row(columns: int) -> None:
-    x = np.random.default_rng(0).normal(size=(30, columns))
-    start = np.minimum(np.arange(30), 4)
-    found = fit_mixture_from(x, start)
-    assert found.shape == (30,)
-    assert set(found) <= set(range(5))
-
-
 def test_a_mixture_sees_the_principal_components_of_very_many_columns(monkeypatch) -> None:
     table = np.random.default_rng(0).normal(size=(30, 400))
     narrow = principal_columns(table)
@@ -137,12 +119,13 @@ def test_a_mixture_sees_the_principal_components_of_very_many_columns(monkeypatc
     assert np.allclose(pdist(narrow), pdist(table))
     assert principal_columns(narrow) is narrow
     widths = []
-    original = GaussianMixture.fit_predict
-    monkeypatch.setattr(
-        GaussianMixture,
-        "fit_predict",
-        lambda self, x: (widths.append(x.shape[1]), original(self, x))[1],
-    )
+    for module, name in ((classical, "fit_mixture"), (candidates, "fit_mixture_from")):
+        original = getattr(module, name)
+        monkeypatch.setattr(
+            module,
+            name,
+            lambda x, *more, original=original: (widths.append(x.shape[1]), original(x, *more))[1],
+        )
     graph = neighbour_graph(np.repeat(table, 5, axis=0) + np.eye(150, 400))
     classical_partitions(graph, [2])
     pairs = Pairs(graph.low, graph.high, graph.affinities)
