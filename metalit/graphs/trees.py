@@ -105,15 +105,16 @@ def genie(tree: SpanningTree, numbers: Collection[int], threshold: float = 0.3) 
     """
     n = len(tree.lengths) + 1
     low, high = tree.low.tolist(), tree.high.tolist()
-    parts, size, sizes = _Parts(n), [1] * n, _Sizes(n)
+    parts, sizes = _Parts(n), _Sizes(n)
+    size = parts.size
     used, first = [False] * (n - 1), 0
     smallest, place = 0, 0  # of the edges before `place` none has an end in a smallest part
-    found = dict[int, Integers]()
+    wanted, found = set(numbers), dict[int, Integers]()
     while True:
-        if sizes.number in numbers:
+        if sizes.number in wanted:
             roots = [parts.find(row) for row in range(n)]
             found[sizes.number] = np.unique(roots, return_inverse=True)[1].astype(np.int64)
-        if len(found) == len(set(numbers)):
+        if len(found) == len(wanted):
             return np.stack([found[number] for number in numbers])
         if sizes.gini > threshold:
             if sizes.levels[0] != smallest:
@@ -131,8 +132,7 @@ def genie(tree: SpanningTree, numbers: Collection[int], threshold: float = 0.3) 
         used[edge] = True
         one, other = parts.find(low[edge]), parts.find(high[edge])
         sizes.merge(size[one], size[other])
-        both = size[one] + size[other]
-        size[parts.join(one, other)] = both
+        parts.join(one, other)
 
 
 class _Sizes:
@@ -151,23 +151,18 @@ class _Sizes:
         return self.differences / ((self.number - 1) * self.rows) if self.number > 1 else 0.0
 
     def merge(self, one: int, other: int) -> None:
-        rows = self.rows
-        for size in (one, other):
-            self._count(size, -1)
-            rows -= size
-            self.differences -= self._apart(size, rows)
-        self.differences += self._apart(one + other, rows)
-        self._count(one + other, 1)
-
-    def _apart(self, size: int, rows: int) -> int:
-        """Sum of |size - s| over the parts s there are, which have so many rows."""
-        number = below = 0
+        both, smaller, larger = one + other, min(one, other), max(one, other)
+        # |both - s| - |one - s| - |other - s| is twice what is shared, less s, for each part s
+        shared = -2 * smaller  # the loop counts the two parts themselves
         for level in self.levels:
-            if level > size:
+            if level >= both:
                 break
-            number += self.counts[level]
-            below += level * self.counts[level]
-        return size * (2 * number - self.number) + rows - 2 * below
+            nearer = level if level <= smaller else smaller if level <= larger else both - level
+            shared += nearer * self.counts[level]
+        self.differences += 2 * shared - (self.rows - both) - (larger - smaller)
+        self._count(one, -1)
+        self._count(other, -1)
+        self._count(both, 1)
 
     def _count(self, size: int, change: int) -> None:
         self.number += change
@@ -266,9 +261,8 @@ class _Parts:
             row = parent[row]
         return row
 
-    def join(self, one: int, other: int) -> int:
+    def join(self, one: int, other: int) -> None:
         if self.size[one] < self.size[other]:
             one, other = other, one
         self.parent[other] = one
         self.size[one] += self.size[other]
-        return one
