@@ -201,7 +201,7 @@ def _pairs(graph: NeighbourGraph, together: Floats, one: Integers, other: Intege
 
 
 def _tensor(features: Floats) -> Tensor:
-    return torch.from_numpy(np.clip(features, -6, 6)).float()
+    return torch.from_numpy(features).float().clamp(-6, 6)
 
 
 def _probability(prior: Floats) -> Tensor:

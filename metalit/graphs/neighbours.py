@@ -80,7 +80,8 @@ def _join(table: Floats, one: Any, other: Any) -> tuple[Integers, Integers]:
     """Sort pairs, drop repeated ones, and add the shortest that make one graph of the parts."""
     n = len(table)
     while True:
-        pairs = np.unique(np.minimum(one, other) * n + np.maximum(one, other))
+        pairs = np.sort(np.minimum(one, other) * n + np.maximum(one, other))
+        pairs = pairs[np.diff(pairs, prepend=-1) > 0]
         low, high = pairs // n, pairs % n
         graph = coo_array((np.ones(len(low)), (low, high)), shape=(n, n))
         parts, part = connected_components(graph, directed=False)

@@ -46,13 +46,15 @@ def spanning_tree(n: int, low: Integers, high: Integers, lengths: Floats) -> Spa
 
 def _merges(low: Integers, high: Integers, lengths: Floats) -> Floats:
     n = len(lengths) + 1
-    parts, size, joined = _Parts(2 * n - 1), [1] * n, list[tuple[int, int]]()
+    parts, size = _Parts(2 * n - 1), [1] * n
+    ones, others = list[int](), list[int]()
     for node, (a, b) in enumerate(zip(low.tolist(), high.tolist(), strict=True), n):
         one, other = parts.find(a), parts.find(b)
         parts.parent[one] = parts.parent[other] = node
-        joined.append((one, other))
+        ones.append(one)
+        others.append(other)
         size.append(size[one] + size[other])
-    return np.column_stack([np.reshape(joined, (n - 1, 2)), lengths, size[n:]])
+    return np.column_stack([ones, others, lengths, size[n:]])
 
 
 def bottlenecks(tree: SpanningTree, one: Integers, other: Integers) -> Floats:
@@ -74,11 +76,12 @@ def _line_up(merges: Floats) -> tuple[Integers, Floats]:
     """Places `(n,)` of the rows on a line, and lengths of what joined neighbours, `(n - 1,)`."""
     n = len(merges) + 1
     first, last, after, lengths = list(range(n)), list(range(n)), [0] * n, [0.0] * n
-    for one, other, length, _ in merges.tolist():
-        left, right = last[int(one)], first[int(other)]
+    ones, others = merges[:, :2].T.astype(np.int64).tolist()
+    for one, other, length in zip(ones, others, merges[:, 2].tolist(), strict=True):
+        left, right = last[one], first[other]
         after[left], lengths[left] = right, length
-        first.append(first[int(one)])
-        last.append(last[int(other)])
+        first.append(first[one])
+        last.append(last[other])
     order = [first[-1]]
     for _ in merges:
         order.append(after[order[-1]])
@@ -193,13 +196,13 @@ def cut_dense(tree: SpanningTree, k: int, least: int) -> Integers:
         https://doi.org/10.1007/978-3-642-37456-2_14
     """
     n = len(tree.lengths) + 1
-    children = tree.merges[:, :2].astype(np.int64).tolist()
-    sizes = [1] * n + tree.merges[:, 3].astype(np.int64).tolist()
+    ones, others, sizes_of_both = tree.merges[:, [0, 1, 3]].T.astype(np.int64).tolist()
+    sizes = [1] * n + sizes_of_both
 
     def next_cut(part: int) -> int:
         """The highest edge in a part that divides it, -1 for none."""
         while part >= n:
-            one, other = children[part - n]
+            one, other = ones[part - n], others[part - n]
             if min(sizes[one], sizes[other]) >= least:
                 return part
             part = one if sizes[one] >= sizes[other] else other
@@ -216,7 +219,7 @@ def cut_dense(tree: SpanningTree, k: int, least: int) -> Integers:
     while len(parts) < k and cuts:
         _, cut, part = heapq.heappop(cuts)
         parts.remove(part)
-        for child in children[cut - n]:
+        for child in (ones[cut - n], others[cut - n]):
             parts.add(child)
             offer(child)
     labels = np.full(n, -1, dtype=np.int64)
@@ -227,7 +230,7 @@ def cut_dense(tree: SpanningTree, k: int, least: int) -> Integers:
             if part < n:
                 labels[part] = number
             else:
-                stack.extend(children[part - n])
+                stack += ones[part - n], others[part - n]
     return _grow(tree, labels)
 
 
