@@ -18,8 +18,9 @@ class _Gaussians(NamedTuple):
 def fit_mixture(table: Floats, start: Integers, k: int, iterations: int = 100) -> Integers:
     """Fit a mixture of k Gaussians with full covariances by EM that starts from a partition.
 
-    The same as scikit-learn's `GaussianMixture` (variances of at least 1e-4, until the mean log
-    likelihood changes by less than 1e-3), but all clusters at once, which is several times as fast.
+    The same as scikit-learn's `GaussianMixture` (1e-4 is added to variances; until the mean log
+    likelihood changes by less than 1e-3), but all clusters at once, which is several times as fast
+    and takes memory for 2 n k D numbers.
 
     Args:
         table: Rows of shape `(n, D)`; see `principal_columns` for many columns.
@@ -39,8 +40,8 @@ def fit_mixture(table: Floats, start: Integers, k: int, iterations: int = 100) -
 def fit_mixture_from(table: Floats, start: Integers, iterations: int = 20) -> Integers:
     """Fit a mixture like `fit_mixture`, and trust the partition that it starts from more.
 
-    The first covariance of a small cluster is a tenth of that of the table, and variances are at
-    least 1e-3.
+    The first covariance of a small cluster is a tenth of that of the table, and 1e-3 is added to
+    variances.
 
     Args:
         table: Rows of shape `(n, D)`.
