@@ -11,7 +11,7 @@ from .neighbours import NeighbourGraph
 from .trees import bottlenecks, spanning_tree
 from .types import Floats, Integers
 
-ROW_FEATURES = 9  # beside two for each partition
+ROW_FEATURES = 8  # beside two for each partition
 EDGE_FEATURES = 10  # beside one for each partition
 PAIR_FEATURES = 9  # beside one for each partition
 
@@ -63,7 +63,7 @@ class Evidence(NamedTuple):
 
 
 def gather_evidence(
-    graph: NeighbourGraph, partitions: Integers, k: int, given: bool, one: Integers, other: Integers
+    graph: NeighbourGraph, partitions: Integers, k: int, one: Integers, other: Integers
 ) -> Evidence:
     """Describe the rows and edges of a graph, and pairs of rows.
 
@@ -71,7 +71,6 @@ def gather_evidence(
         graph: Neighbour graph of n rows.
         partitions: Clusters of the rows by M classical algorithms, `(M, n)`.
         k: Number of clusters that they were asked for.
-        given: Whether k is known to be right.
         one: One row of each of R pairs, `(R,)`.
         other: The other row.
     """
@@ -80,7 +79,7 @@ def gather_evidence(
     pairs_together = (partitions[:, one] == partitions[:, other]).astype(np.float64)  # [M, R]
     edge_prior = (graph.affinities + together.mean(axis=0)) / 2
     return Evidence(
-        rows=_tensor(_rows(graph, partitions, k, given)),
+        rows=_tensor(_rows(graph, partitions, k)),
         edges=_tensor(np.stack(_edges(graph, together))),
         pairs=_tensor(_pairs(graph, pairs_together, one, other)),
         low=torch.from_numpy(low),
@@ -94,14 +93,14 @@ def gather_evidence(
     )
 
 
-def _rows(graph: NeighbourGraph, partitions: Integers, k: int, given: bool) -> Floats:
+def _rows(graph: NeighbourGraph, partitions: Integers, k: int) -> Floats:
     """Density, its slope, popularity, and what each partition says of a row and its neighbours."""
     n, near, scale = len(graph.table), graph.neighbours[:, :_JOINED], graph.scale
     floor = scale.min() * 1e-3
     popularity = np.bincount(near.ravel(), minlength=n) / near.shape[1]
     agreement = [(labels[near] == labels[:, None]).mean(axis=1) for labels in partitions]
     shares = [np.bincount(labels, minlength=k)[labels] * k / n for labels in partitions]
-    table = [np.log(n) / 7, np.log(k), np.log(graph.table.shape[1]) / 2, float(given)]
+    table = [np.log(n) / 7, np.log(k), np.log(graph.table.shape[1]) / 2]
     return np.column_stack(
         [
             np.log(scale) - np.log(scale).mean(),

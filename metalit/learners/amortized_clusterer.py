@@ -1,11 +1,12 @@
 """A clusterer that has learned from many tables what belongs together."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import expit
+from scipy.special import expit, softmax
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.func import functional_call
@@ -15,7 +16,7 @@ from ..episodes import Samples, given_clusters
 from ..graphs import NeighbourGraph, neighbour_graph
 from ..graphs.evidence import Evidence, gather_evidence
 from ..graphs.types import Floats, Integers
-from ..inner_loops import InnerLoop
+from ..inner_loops import InnerLoop, Params
 from ..partitions import (
     CLASSICAL,
     Candidate,
@@ -32,7 +33,11 @@ from ..scikit import as_table, log_probabilities, one_thread
 from .base import Learner, Predictor
 from .pairwise_similarity import FEWEST, PairwiseSimilarity
 
-LADDER = (2, 4, 8, 16, 30)  # what the classical algorithms are asked for if k is not known
+LADDER = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 65, 80)
+"""Numbers of clusters that are tried, in this order, if none is known; the largest comes last."""
+
+_FIRST = 12  # so many of them are always tried, larger ones as long as the largest fits best
+_UNSURE = 0.05  # difference of expected indices that makes a number e times as probable
 _VOTERS = 5  # context rows that say where another row belongs
 
 
@@ -77,6 +82,26 @@ class Clustering(NamedTuple):
         return shares, np.asarray((weights * self.strength[near]).sum(axis=1))
 
 
+class _View(NamedTuple):
+    """What the network says of a table."""
+
+    edges: Floats
+    pairs: Pairs
+
+
+class _Trial(NamedTuple):
+    """What becomes of a number of clusters if the network is told that it is the true one."""
+
+    evidence: Evidence
+    candidates: list[Candidate]
+    view: _View
+
+    @property
+    def fit(self) -> float:
+        """How sure the network is of the best partition that the classical algorithms make."""
+        return max(self.view.pairs.judge(candidate.labels) for candidate in self.candidates)
+
+
 class AmortizedClusterer(Learner):
     """Clusters a new table at once, by what was learned from other tables.
 
@@ -85,8 +110,9 @@ class AmortizedClusterer(Learner):
     by them a partition is chosen, among these and those of the classical algorithms that the
     network has seen: the more probable the higher its expected adjusted Rand index, and taken is
     the one that agrees best with all probable ones (`metalit.partitions.choose`). The expected
-    index is its confidence. If the number of clusters is not given, the probabilities are
-    averaged over several numbers, and partitions into any number of clusters compete.
+    index is its confidence. If the number of clusters is not given, the network is told one after
+    another: the surer it then is of a partition, the more probable is the number. Its probabilities
+    of pairs are averaged over the numbers, and partitions into any number compete.
 
     With an inner loop the network takes unsupervised steps on the table itself, towards the
     partitions that it finds probable (self-training; Lee, 2013), and makes more partitions. Differs
@@ -101,7 +127,8 @@ class AmortizedClusterer(Learner):
         similarity: Says which rows belong together; trained by `SimilarityCrossEntropy`.
         n_clusters: Number of clusters; None for what the support set tells (see `Samples`), or,
             if it tells nothing, for one that is estimated.
-        most_clusters: Largest number that is considered where none is given.
+        most_clusters: Largest number that is considered where none is given; at most a fifth of the
+            rows, and above 30 only while the largest tried fits best.
         n_context: Largest number of rows that are looked at together.
         pairs: Number of pairs of rows by which partitions are judged.
         inner_loop: Unsupervised steps on the table; None for none.
@@ -121,7 +148,7 @@ class AmortizedClusterer(Learner):
         self,
         similarity: PairwiseSimilarity,
         n_clusters: int | None = None,
-        most_clusters: int = 30,
+        most_clusters: int = 100,
         n_context: int = 2000,
         pairs: int = 12_000,
         inner_loop: InnerLoop | None = None,
@@ -182,51 +209,84 @@ class AmortizedClusterer(Learner):
         rows = len(graph.table)
         one = random.integers(0, rows, self.pairs)
         other = (one + random.integers(1, rows, self.pairs)) % rows
-        most = max(2, min(self.most_clusters, rows // 5, different))
-        candidates, evidence = list[Candidate](), list[Evidence]()
-        asked = [k] if k is not None else [number for number in LADDER if number <= most]
-        by_number = classical_partitions(graph, asked, self.random_state)
-        for number, partitions in zip(asked, by_number, strict=True):
-            names = zip(CLASSICAL, partitions, strict=True)
-            candidates += [Candidate(name, number, labels) for name, labels in names]
-            given = k is not None
-            evidence.append(gather_evidence(graph, partitions, number, given, one, other))
-        network = self.similarity.network
-        evidence = [part.like(next(network.parameters())) for part in evidence]
-        params = {name: value.detach() for name, value in network.named_parameters()}
-        numbers = range(2, most + 1) if k is None else [k]
-        edges, pairs = _look(network, params, evidence)
+        params = {name: v.detach() for name, v in self.similarity.network.named_parameters()}
+        if k is None:
+            most = max(2, min(self.most_clusters, rows // 5, different))
+            trials = self._climb(graph, params, most, one, other)
+            numbers: Sequence[int] = range(2, trials[-1].evidence.k + 1)
+        else:
+            trials = self._try(graph, params, [k], one, other)
+            numbers = [k]
+        weights = softmax([trial.fit / _UNSURE for trial in trials])
+        edges, pairs = _average([trial.view for trial in trials], weights)
+        candidates = [candidate for trial in trials for candidate in trial.candidates]
         candidates += learned_partitions(graph, edges, numbers, pairs, self.random_state)
+        candidates = _fitting(candidates, numbers)
         choice = choose(candidates, pairs, self.temperature)
         if self.inner_loop is not None:
-            adapted = self._adapt(params, evidence, candidates, choice)
-            steered, _ = _look(network, adapted, evidence)
+            evidence = [trial.evidence for trial in trials]
+            adapted = self._adapt(params, evidence, weights, candidates, choice)
+            views = [_look(self.similarity.network, adapted, part) for part in evidence]
+            steered = _average(views, weights).edges
             candidates += learned_partitions(graph, steered, numbers, pairs, self.random_state)
+            candidates = _fitting(candidates, numbers)
             choice = choose(candidates, pairs, self.temperature)
         best = candidates[choice.best]
-        labels = np.unique(best.labels, return_inverse=True)[1]  # k may not all be there
         of_method = dict[str, float]()
         for candidate, score in zip(candidates, choice.scores.tolist(), strict=True):
             of_method[candidate.method] = max(score, of_method.get(candidate.method, -1.0))
+        shares = dict.fromkeys(numbers, 0.0) | choice.number_probabilities
         return Clustering(
             table=graph.table,
-            labels=labels,
-            membership=membership(graph, edges, labels),
+            labels=best.labels,
+            membership=membership(graph, edges, best.labels),
             strength=strength(graph, edges),
             confidence=float(choice.scores[choice.best]),
-            numbers=tuple(choice.number_probabilities),
-            number_probabilities=np.array(list(choice.number_probabilities.values())),
+            numbers=tuple(shares),
+            number_probabilities=np.array(list(shares.values())),
             method=best.method,
             scores=of_method,
         )
 
+    def _climb(
+        self, graph: NeighbourGraph, params: Params, most: int, one: Integers, other: Integers
+    ) -> list[_Trial]:
+        """Try numbers of clusters up to `most`, large ones only while the largest fits best."""
+        ladder = [*(number for number in LADDER if number < most), most]
+        trials = self._try(graph, params, ladder[:_FIRST], one, other)
+        for number in ladder[_FIRST:]:
+            if trials[-1].fit < max(trial.fit for trial in trials):
+                break
+            trials += self._try(graph, params, [number], one, other)
+        return trials
+
+    def _try(
+        self,
+        graph: NeighbourGraph,
+        params: Params,
+        numbers: Sequence[int],
+        one: Integers,
+        other: Integers,
+    ) -> list[_Trial]:
+        trials = []
+        by_number = classical_partitions(graph, numbers, self.random_state)
+        for number, partitions in zip(numbers, by_number, strict=True):
+            names = zip(CLASSICAL, partitions, strict=True)
+            candidates = [Candidate.of(name, labels) for name, labels in names]
+            evidence = gather_evidence(graph, partitions, number, one, other)
+            evidence = evidence.like(next(iter(params.values())))
+            view = _look(self.similarity.network, params, evidence)
+            trials.append(_Trial(evidence, candidates, view))
+        return trials
+
     def _adapt(
         self,
-        params: dict[str, Tensor],
+        params: Params,
         evidence: list[Evidence],
+        weights: Floats,
         candidates: list[Candidate],
         choice: Choice,
-    ) -> dict[str, Tensor]:
+    ) -> Params:
         """Step towards the probable partitions: how often they put edges and pairs together."""
         assert self.inner_loop is not None
         network, first = self.similarity.network, evidence[0]  # all have the same edges and pairs
@@ -238,14 +298,14 @@ class AmortizedClusterer(Learner):
             for a, b in ((first.low, first.high), (first.one, first.other))
         ]
 
-        def loss(params: dict[str, Tensor]) -> Tensor:
-            odds = [functional_call(network, params, (part,)) for part in evidence]
-            losses = [
-                binary_cross_entropy_with_logits(o, target)
-                for both in odds
-                for o, target in zip(both, targets, strict=True)
-            ]
-            return torch.stack(losses).mean()
+        def loss(params: Params) -> Tensor:
+            losses = []
+            for part, weight in zip(evidence, weights.tolist(), strict=True):
+                odds = functional_call(network, params, (part,))
+                of_kind = zip(odds, targets, strict=True)
+                both = [binary_cross_entropy_with_logits(o, target) for o, target in of_kind]
+                losses.append(weight * torch.stack(both).mean())
+            return torch.stack(losses).sum()
 
         with torch.inference_mode(False), torch.enable_grad():
             live = {name: value.clone().requires_grad_() for name, value in params.items()}
@@ -254,14 +314,22 @@ class AmortizedClusterer(Learner):
 
 
 @torch.no_grad()
-def _look(
-    network: torch.nn.Module, params: dict[str, Tensor], evidence: list[Evidence]
-) -> tuple[Floats, Pairs]:
-    odds = [functional_call(network, params, (part,)) for part in evidence]
-    edges, pairs = (
-        np.mean([expit(both[i].double().cpu().numpy()) for both in odds], axis=0) for i in (0, 1)
-    )
-    return edges, Pairs(evidence[0].one.cpu().numpy(), evidence[0].other.cpu().numpy(), pairs)
+def _look(network: torch.nn.Module, params: Params, evidence: Evidence) -> _View:
+    odds = functional_call(network, params, (evidence,))
+    edges, pairs = (expit(values.double().cpu().numpy()) for values in odds)
+    return _View(edges, Pairs(evidence.one.cpu().numpy(), evidence.other.cpu().numpy(), pairs))
+
+
+def _average(views: Sequence[_View], weights: Floats) -> _View:
+    """Mean probabilities; all views are of the same edges and pairs."""
+    edges = np.average([view.edges for view in views], axis=0, weights=weights)
+    pairs = np.average([view.pairs.probabilities for view in views], axis=0, weights=weights)
+    return _View(edges, views[0].pairs._replace(probabilities=pairs))
+
+
+def _fitting(candidates: list[Candidate], numbers: Sequence[int]) -> list[Candidate]:
+    """Those with a number of clusters that is wanted; all if there is none."""
+    return [candidate for candidate in candidates if candidate.k in numbers] or candidates
 
 
 def _cluster_few(table: Floats, k: int, random_state: int) -> Clustering:

@@ -1,6 +1,5 @@
 """The learner that says which rows of an unlabelled table belong together."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,9 +24,8 @@ class PairwiseSimilarity(Learner):
     clusters of it.
 
     It answers for the rows that it learned from, so that its tasks need the support set as their
-    query (`TableTasks`). If the number of clusters is given (see `Samples`), that is what the
-    classical algorithms are asked for; otherwise one is drawn at random, log-uniform from 2 to
-    `most_clusters`, so that the network learns not to rely on it.
+    query (`TableTasks`). The support set tells the number of clusters (see `Samples`), which the
+    classical algorithms are asked for. Where it is not known, `AmortizedClusterer` tries several.
 
     Differs from the paper: pairs of rows of tables instead of images, and the network sees the
     table as a whole.
@@ -35,25 +33,18 @@ class PairwiseSimilarity(Learner):
     Args:
         network: Maps the evidence to log-odds.
         pairs_per_row: Pairs beside the edges, drawn at random, for each row.
-        most_clusters: Largest number of clusters that is tried where none is given.
 
     References:
         Learning to cluster in order to transfer across domains and tasks,
         https://arxiv.org/abs/1711.10125
     """
 
-    def __init__(
-        self, network: PairNetwork, pairs_per_row: int = 4, most_clusters: int = 30
-    ) -> None:
+    def __init__(self, network: PairNetwork, pairs_per_row: int = 4) -> None:
         super().__init__()
-        if pairs_per_row < 1 or most_clusters < 2:
-            raise ValueError(
-                f"got pairs_per_row={pairs_per_row} and most_clusters={most_clusters} but at least "
-                "1 and 2 are needed: raise the one that is too small."
-            )
+        if pairs_per_row < 1:
+            raise ValueError(f"pairs_per_row={pairs_per_row} must be at least 1: raise it.")
         self.network = network
         self.pairs_per_row = pairs_per_row
-        self.most_clusters = most_clusters
 
     def forward(self, support: Samples, query: Tensor) -> Tensor:
         """Return log-odds of all pairs that were looked at, and 0 for the others.
@@ -65,17 +56,13 @@ class PairwiseSimilarity(Learner):
         Returns:
             Symmetric, of shape `(S, S)`.
         """
-        rows = len(query)
-        k = given_clusters(support.y)
-        asked = k if k is not None else self._guess(rows)
+        rows, k = len(query), _told(support)
         with one_thread():
             graph = neighbour_graph(as_table(support.x))
-            partitions = classical_partitions(graph, [asked])[0]
+            partitions = classical_partitions(graph, [k])[0]
             one = torch.randint(rows, (self.pairs_per_row * rows,))
             other = (one + torch.randint(1, rows, one.shape)) % rows
-            evidence = gather_evidence(
-                graph, partitions, asked, k is not None, one.numpy(), other.numpy()
-            )
+            evidence = gather_evidence(graph, partitions, k, one.numpy(), other.numpy())
         edges, pairs = self.network(evidence.like(next(self.network.parameters())))
         odds = query.new_zeros(rows, rows)
         for a, b, values in (
@@ -87,13 +74,20 @@ class PairwiseSimilarity(Learner):
         return odds
 
     def check(self, support: Samples) -> None:
-        """Raise a ValueError if there are too few rows."""
+        """Raise a ValueError if there are too few rows, or the number of clusters is not told."""
+        _told(support)
         if len(support.x) < FEWEST:
             raise ValueError(
                 f"the support set has {len(support.x)} rows but a neighbour graph needs {FEWEST}: "
                 "raise the number of rows of the tasks."
             )
 
-    def _guess(self, rows: int) -> int:
-        most = max(2, min(self.most_clusters, rows // 5))
-        return round(float(np.exp(torch.rand(()).item() * np.log(most / 2)) * 2))
+
+def _told(support: Samples) -> int:
+    k = given_clusters(support.y)
+    if k is None:
+        raise ValueError(
+            "the support set does not tell the number of clusters: set given=1.0 in the tasks, or "
+            "use AmortizedClusterer, which estimates it."
+        )
+    return k

@@ -1,7 +1,7 @@
 """Partitions that compete, and how they are judged by probabilities of pairs."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -26,13 +26,19 @@ class Candidate(NamedTuple):
 
     Attributes:
         method: Name of what made it.
-        k: Number of clusters that was asked for.
-        labels: Clusters of n rows, `(n,)`.
+        k: Number of clusters there are, which may be fewer than were asked for.
+        labels: Clusters of n rows, `(n,)`, in `[0, k)`.
     """
 
     method: str
     k: int
     labels: Integers
+
+    @classmethod
+    def of(cls, method: str, labels: Integers) -> Self:
+        """Number the clusters anew, without a gap."""
+        found, labels = np.unique(labels, return_inverse=True)
+        return cls(method, len(found), labels)
 
 
 class Pairs(NamedTuple):
@@ -83,19 +89,17 @@ def learned_partitions(
     n, low, high = len(graph.table), graph.low, graph.high
     tree = spanning_tree(n, low, high, -np.log(np.clip(probabilities, 1e-6, 1 - 1e-6)))
     joined, cut = TREES
-    found = [
-        Candidate(joined, k, of_k) for k, of_k in zip(numbers, genie(tree, numbers), strict=True)
-    ]
-    found += [Candidate(cut, k, cut_dense(tree, k, smallest_part(n, k))) for k in numbers]
+    found = [Candidate.of(joined, labels) for labels in genie(tree, numbers)]
+    found += [Candidate.of(cut, cut_dense(tree, k, smallest_part(n, k))) for k in numbers]
     best = sorted(found, key=lambda candidate: -pairs.judge(candidate.labels))
     weights, narrow = np.maximum(probabilities, WEAKEST), principal_columns(graph.table)
-    finest = list(dict.fromkeys(candidate.k for candidate in best))[:spectral]
+    finest = list(dict.fromkeys(c.k for c in best if c.k in numbers))[:spectral]
     by_number = spectral_partitions(graph, weights, finest, random_state)
-    for k, partitions in zip(finest, by_number, strict=True):
-        names = zip(SPECTRAL, partitions, strict=True)
-        found += [Candidate(name, k, labels) for name, labels in names]
-        start = np.unique(partitions[0], return_inverse=True)[1]  # none may be empty
-        found.append(Candidate(MIXTURE, k, fit_mixture_from(narrow, start)))
+    for partitions in by_number:
+        named = zip(SPECTRAL, partitions, strict=True)
+        plain, scaled = (Candidate.of(name, labels) for name, labels in named)
+        by_mixture = fit_mixture_from(narrow, plain.labels)
+        found += [plain, scaled, Candidate.of(MIXTURE, by_mixture)]
     return found
 
 

@@ -145,7 +145,7 @@ def test_arguments_that_are_no_whole_numbers_are_refused_by_name(name: str, valu
 
 
 def test_fewer_clusters_than_asked_for_give_a_warning() -> None:
-    with pytest.warns(ConvergenceWarning, match="n_clusters=3 .* has 2"):
+    with pytest.warns(ConvergenceWarning, match="n_clusters=3 .* there are 2"):
         model = MetaClusterer(n_clusters=3).fit(np.eye(2).repeat(20, axis=0))
     assert model.n_clusters_ == 2
 

@@ -18,9 +18,9 @@ from metalit.graphs.trees import bottlenecks
 N, M = 70, 3
 
 
-def gather(table: np.ndarray, partitions: np.ndarray, given: bool = True) -> Evidence:
+def gather(table: np.ndarray, partitions: np.ndarray) -> Evidence:
     one = np.arange(N)
-    return gather_evidence(neighbour_graph(table), partitions, 4, given, one, (one * 7 + 3) % N)
+    return gather_evidence(neighbour_graph(table), partitions, 4, one, (one * 7 + 3) % N)
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +116,3 @@ def test_gaps_are_bottlenecks_in_units_of_the_median_scale(drawn) -> None:
     gaps = bottlenecks(graph.tree, evidence.one.numpy(), evidence.other.numpy())
     expected = np.log(gaps / np.median(graph.scale))
     assert evidence.pairs[:, 3].numpy() == pytest.approx(expected, abs=1e-2)
-
-
-def test_whether_the_number_is_given_is_seen(drawn) -> None:
-    known, unknown = gather(*drawn), gather(*drawn, given=False)
-    assert known.rows[0, -1] == 1
-    assert unknown.rows[0, -1] == 0

@@ -10,10 +10,12 @@ from sklearn.metrics import adjusted_rand_score
 
 from metalit import Samples
 from metalit.episodes import given_clusters, unlabelled
+from metalit.graphs import neighbour_graph
 from metalit.inner_loops import GradientDescent
 from metalit.learners import AmortizedClusterer, PairwiseSimilarity
 from metalit.learners.amortized_clusterer import LADDER
 from metalit.networks import PairNetwork
+from metalit.partitions import classical_partitions, strength
 
 
 def untrained(**arguments) -> AmortizedClusterer:
@@ -36,14 +38,14 @@ def test_the_number_of_clusters_travels_in_the_labels() -> None:
 
 
 def test_blobs_are_found_with_the_number_given_in_either_way_or_not_at_all() -> None:
-    x, y = blobs(4)
+    x, y = blobs(3)
     for learner, support in (
-        (untrained(n_clusters=4), unlabelled(x)),
-        (untrained(), unlabelled(x, 4)),
+        (untrained(n_clusters=3), unlabelled(x)),
+        (untrained(), unlabelled(x, 3)),
         (untrained(), unlabelled(x)),
     ):
         outputs = learner(support, x)
-        assert outputs.shape == (150, 4)
+        assert outputs.shape == (150, 3)
         assert adjusted_rand_score(y, outputs.argmax(dim=1)) == 1
         assert torch.allclose(outputs.exp().sum(dim=1), torch.ones(150), atol=1e-4)
 
@@ -71,7 +73,61 @@ def test_numbers_of_clusters_have_probabilities() -> None:
     assert clustering.numbers[int(clustering.number_probabilities.argmax())] == 4
     broad = untrained(most_clusters=12, temperature=10.0).cluster(unlabelled(x))
     assert broad.number_probabilities.max() < clustering.number_probabilities.max()
-    assert max(LADDER) == 30
+
+
+def grid(side: int, n: int) -> tuple[torch.Tensor, np.ndarray]:
+    """Blobs on a square lattice, far apart."""
+    places = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2)
+    x, y = make_blobs(n, centers=20.0 * places, random_state=0)
+    return torch.from_numpy(x).float(), y
+
+
+@pytest.mark.parametrize(("side", "last"), [(3, 30), (6, 50)])
+def test_large_numbers_are_tried_only_while_the_largest_fits_best(
+    monkeypatch, side: int, last: int
+) -> None:
+    from metalit.learners import amortized_clusterer
+
+    asked = []
+    original = amortized_clusterer.classical_partitions
+    monkeypatch.setattr(
+        amortized_clusterer,
+        "classical_partitions",
+        lambda graph, numbers, seed: (asked.extend(numbers), original(graph, numbers, seed))[1],
+    )
+    x, y = grid(side, 20 * side**2 if side > 3 else 400)
+    clustering = untrained().cluster(unlabelled(x))
+    assert asked == [number for number in LADDER if number <= last]
+    assert clustering.numbers == tuple(range(2, last + 1))
+    assert adjusted_rand_score(y, clustering.labels) > 0.9
+
+
+def test_a_number_that_is_given_binds_where_another_would_be_probable() -> None:
+    x, _ = make_blobs(100, centers=[[0, 0], [12, 0]], random_state=1)
+    x[0] = 1000.0  # one row far off, and hardly a way to see more than two clusters
+    clustering = untrained(n_clusters=4).cluster(unlabelled(torch.from_numpy(x)))
+    assert len(np.unique(clustering.labels)) == 4
+    assert clustering.numbers == (4,)
+
+
+def test_a_number_is_weighed_by_how_sure_the_network_is_when_it_is_told(monkeypatch) -> None:
+    from metalit.learners import amortized_clusterer
+
+    looks, look = [], amortized_clusterer._look
+    monkeypatch.setattr(
+        amortized_clusterer, "_look", lambda *of: looks.append(look(*of)) or looks[-1]
+    )
+    x, _ = make_moons(200, noise=0.1, random_state=0)
+    clustering = untrained(most_clusters=4).cluster(unlabelled(torch.from_numpy(x)))
+    graph = neighbour_graph(x)
+    by_number = classical_partitions(graph, [2, 3, 4])
+    fits = [
+        max(view.pairs.judge(labels) for labels in partitions)
+        for view, partitions in zip(looks, by_number, strict=True)
+    ]
+    weights = np.exp(np.array(fits) / 0.05)
+    edges = np.average([view.edges for view in looks], axis=0, weights=weights)
+    np.testing.assert_allclose(clustering.strength, strength(graph, edges), rtol=1e-9)
 
 
 def test_new_rows_belong_where_their_neighbours_do_and_context_rows_to_themselves() -> None:
@@ -174,24 +230,12 @@ def test_similarities_are_symmetric_and_deterministic_in_the_seed() -> None:
     assert 60 * 6 < looked_at < 60 * (12 + 3)
 
 
-def test_without_a_number_the_classical_algorithms_are_asked_for_a_random_one(monkeypatch) -> None:
-    from metalit.learners import pairwise_similarity
-
-    asked = []
-    original = pairwise_similarity.classical_partitions
-    monkeypatch.setattr(
-        pairwise_similarity,
-        "classical_partitions",
-        lambda graph, numbers: (asked.extend(numbers), original(graph, numbers))[1],
-    )
+def test_the_similarity_needs_to_be_told_the_number_of_clusters() -> None:
     x, _ = blobs(3, 60)
     learner = PairwiseSimilarity(PairNetwork(hidden=8, blocks=1))
-    torch.manual_seed(0)
-    for _ in range(12):
-        learner(unlabelled(x), x)
-    assert len(set(asked)) > 4
-    assert min(asked) >= 2
-    assert max(asked) <= 12  # a fifth of the rows
+    for call in (lambda: learner(unlabelled(x), x), lambda: learner.check(unlabelled(x))):
+        with pytest.raises(ValueError, match="does not tell the number of clusters"):
+            call()
 
 
 @pytest.mark.parametrize(
@@ -211,6 +255,6 @@ def test_more_clusters_than_rows_of_the_context_are_refused() -> None:
 def test_too_few_rows_are_refused_by_the_similarity() -> None:
     learner = PairwiseSimilarity(PairNetwork(hidden=8))
     with pytest.raises(ValueError, match="5 rows but a neighbour graph needs 8"):
-        learner.check(unlabelled(torch.rand(5, 2)))
+        learner.check(unlabelled(torch.rand(5, 2), 2))
     with pytest.raises(ValueError, match="pairs_per_row=0"):
         PairwiseSimilarity(PairNetwork(hidden=8), pairs_per_row=0)

@@ -18,7 +18,7 @@ def evidence_of(order: np.ndarray, names: int = 1) -> Evidence:
     place = np.argsort(order)  # where a row went
     graph = neighbour_graph(table[order])
     labels = (partitions * names % 3)[:, order]
-    return gather_evidence(graph, labels, 3, True, place[one], place[other])
+    return gather_evidence(graph, labels, 3, place[one], place[other])
 
 
 def trained() -> PairNetwork:

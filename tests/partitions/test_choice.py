@@ -11,7 +11,7 @@ ONE, OTHER = np.triu_indices(ROWS, 1)
 
 
 def candidates(*labels: np.ndarray) -> list[Candidate]:
-    return [Candidate("", int(part.max()) + 1, part) for part in labels]
+    return [Candidate.of("", part) for part in labels]
 
 
 def pairs(labels: np.ndarray, sure: float = 0.9) -> Pairs:

@@ -10,6 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 from metalit.graphs import neighbour_graph
 from metalit.partitions import (
     CLASSICAL,
+    Candidate,
     Pairs,
     candidates,
     classical,
@@ -90,6 +91,12 @@ def test_certain_probabilities_give_their_own_partition(blobs) -> None:
     assert len(best) == 5  # spectral partitions were made for the true number
     assert min(best.values()) == pytest.approx(1)
     assert sum(c.method == "learned spectral" for c in found) == 2
+
+
+def test_a_candidate_counts_the_clusters_that_are_there() -> None:
+    candidate = Candidate.of("", np.array([5, 2, 5, 9]))
+    assert candidate.k == 3
+    assert candidate.labels.tolist() == [1, 0, 1, 2]
 
 
 def test_a_row_keeps_its_label_whatever_its_neighbours_say(blobs) -> None:
