@@ -44,9 +44,9 @@ from metalit.estimators._weights import load_learner
 from metalit.estimators.meta_clusterer import INNER_LR
 from metalit.inner_loops import GradientDescent
 from metalit.learners import AmortizedClusterer, PairwiseSimilarity, SklearnClusterer
-from metalit.learners.amortized_clusterer import Clustering
 from metalit.metrics import reliability
 from metalit.networks import PairNetwork
+from metalit.partitions import Clustering
 from metalit.tables import Plan
 from metalit.tables.mixtures import gaussian_mixture
 
