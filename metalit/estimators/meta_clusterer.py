@@ -51,8 +51,8 @@ class MetaClusterer(
 
     Args:
         n_clusters: Number of clusters, or None to estimate it.
-        most_clusters: Largest number that an estimate may have; it has at most a fifth of the rows
-            that are looked at together.
+        most_clusters: Largest number that an estimate may have; it never has more than a fifth of
+            the rows that are looked at together.
         steps: Unsupervised steps of the network on this table; 0 takes it as it was trained.
         noise: Whether rows that belong together with their neighbours much less than is usual in
             the table get the label -1.
