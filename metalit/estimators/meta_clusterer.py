@@ -51,8 +51,8 @@ class MetaClusterer(
 
     Args:
         n_clusters: Number of clusters, or None to estimate it.
-        most_clusters: Largest number that an estimate may have; at most a fifth of the rows that are
-            looked at together.
+        most_clusters: Largest number that an estimate may have; never more than a fifth of the rows
+            that are looked at together.
         steps: Unsupervised steps of the network on this table; 0 takes it as it was trained.
         noise: Whether rows that belong together with their neighbours much less than is usual in
             the table get the label -1.
@@ -61,8 +61,8 @@ class MetaClusterer(
 
     Attributes:
         labels_: Clusters of the rows of `fit`, -1 for noise.
-        n_clusters_: Number of clusters; fewer than `n_clusters`, with a warning, where there are not
-            so many different rows.
+        n_clusters_: Number of clusters; fewer than `n_clusters`, with a warning, where there are
+            not so many different rows.
         confidence_: The adjusted Rand index that the partition is expected to have with the truth,
             at most 1; NaN for a table with a handful of different rows.
         n_clusters_probabilities_: Probability of each number of clusters that was considered.
@@ -122,8 +122,8 @@ class MetaClusterer(
         self.n_clusters_ = self.clustering_.membership.shape[1]
         if self.n_clusters is not None and self.n_clusters_ < self.n_clusters:
             warnings.warn(
-                f"n_clusters={self.n_clusters} were asked for but there are {self.n_clusters_}: look "
-                "for repeated rows, or lower n_clusters.",
+                f"n_clusters={self.n_clusters} were asked for but there are {self.n_clusters_}: "
+                "look for repeated rows, or lower n_clusters.",
                 ConvergenceWarning,
                 stacklevel=2,
             )
