@@ -29,6 +29,7 @@ Rows of PyOD (ECOD, COPOD, CBLOF, HBOS, PCA) are there where PyOD is installed
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 import warnings
@@ -278,12 +279,12 @@ def summarise(rows: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
 
 
 def command(given: Sequence[str], options: argparse.Namespace) -> str:
-    """What was called; where files lie means nothing on another machine."""
+    """What to call; where files lie means nothing on another machine."""
     places = {str(options.data): "$METALIT_DATA"}
     places |= {str(folder): "FOLDER" for folder in (options.results, options.figure)}
     places |= {file: f"SEED{i}.ckpt" for i, file in enumerate(options.weights) if "/" in file}
     call = ["METALIT_DATA=... python benchmarks/unsupervised/detection.py"]
-    return " ".join(call + [places.get(part, part) for part in given])
+    return " ".join(call + [places.get(part) or shlex.quote(part) for part in given])
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -294,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--rows", type=int, default=2000, help="of a table")
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS)
     parser.add_argument("--only", nargs="*", help="of the rows beside the learned ones")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of ACR and OC-MAML")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of ACR, OC-MAML")
     parser.add_argument("--tables", type=int, help="only so many, to try it out")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--figure", type=Path, default=ROOT / "docs")

@@ -22,7 +22,7 @@ _CELLS = 2**22  # cells of neighbours that are held at once: 32 MiB
 class Evidence(NamedTuple):
     """Numbers of order 1 on n rows, E edges and R other pairs, and M partitions.
 
-    None depends on the order, the number or a rotation of the columns.
+    None depends on the order or a rotation of the columns, and no shape on how many there are.
 
     Attributes:
         rows: Shape `(n, ROW_FEATURES + 2 M)`.

@@ -37,7 +37,9 @@ LADDER = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 65, 80)
 """Numbers of clusters that are tried, in this order, if none is known; the largest comes last."""
 
 _FIRST = 12  # so many of them are always tried, larger ones as long as the largest fits best
-_UNSURE = 0.05  # difference of expected indices that makes a number e times as probable
+# difference of expected indices that makes a number count e times as much: so large that on random
+# tables the confidence is in the mean what is reached
+_UNSURE = 0.05
 
 
 class _View(NamedTuple):
@@ -69,8 +71,8 @@ class AmortizedClusterer(Learner):
     network has seen: the more probable the higher its expected adjusted Rand index, and taken is
     the one that agrees best with all probable ones (`metalit.partitions.choose`). The expected
     index is its confidence. If the number of clusters is not given, the network is told one after
-    another: the surer it then is of a partition, the more probable is the number. Its probabilities
-    of pairs are averaged over the numbers, and partitions into any number compete.
+    another: the surer it then is of a partition, the more it counts in the mean of its
+    probabilities of pairs, and by this mean partitions into any number compete.
 
     With an inner loop the network takes unsupervised steps on the table itself, towards the
     partitions that it finds probable (self-training; Lee, 2013), and makes more partitions. Differs
@@ -286,8 +288,8 @@ def _average(views: Sequence[_View], weights: Floats) -> _View:
 
 
 def _fitting(candidates: list[Candidate], numbers: Sequence[int]) -> list[Candidate]:
-    """Those with a number of clusters that is wanted; all if there is none."""
-    return [candidate for candidate in candidates if candidate.k in numbers] or candidates
+    """Those with a number of clusters that is wanted; Genie's always have it."""
+    return [candidate for candidate in candidates if candidate.k in numbers]
 
 
 def _cluster_few(table: Floats, k: int, random_state: int) -> Clustering:

@@ -85,12 +85,12 @@ def test_the_result_names_its_command_without_a_path_of_this_machine(detection, 
     trainer = Trainer(logger=False, accelerator="cpu")
     trainer.strategy.connect(model)
     trainer.save_checkpoint(weights)
-    options = ["--data", str(tables), "--only", "IForest", "--splits", "1"]
+    options = ["--data", str(tables), "--only", "IForest", "KNN k=1", "--splits", "1"]
     options += ["--weights", str(weights), "detector"]
     options += ["--results", str(tmp_path), "--figure", str(tmp_path)]
     result = detection.main(options)
     assert result["command"].endswith(
-        "detection.py --data $METALIT_DATA --only IForest --splits 1 "
+        "detection.py --data $METALIT_DATA --only IForest 'KNN k=1' --splits 1 "
         "--weights SEED0.ckpt detector --results FOLDER --figure FOLDER"
     )
     assert str(tmp_path) not in json.dumps(result)

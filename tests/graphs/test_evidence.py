@@ -116,3 +116,8 @@ def test_gaps_are_bottlenecks_in_units_of_the_median_scale(drawn) -> None:
     gaps = bottlenecks(graph.tree, evidence.one.numpy(), evidence.other.numpy())
     expected = np.log(gaps / np.median(graph.scale))
     assert evidence.pairs[:, 3].numpy() == pytest.approx(expected, abs=1e-2)
+
+
+def test_a_row_says_which_number_of_clusters_is_told(drawn) -> None:
+    evidence = gather(*drawn)
+    assert evidence.rows[:, -2].numpy() == pytest.approx(np.full(N, np.log(4)), abs=1e-6)

@@ -63,3 +63,12 @@ def test_equal_rows_and_two_rows_make_a_graph() -> None:
         assert (graph.scale > 0).all()
         assert np.isfinite(graph.affinities).all()
         assert len(graph.tree.lengths) == len(x) - 1
+
+
+def test_reach_is_at_least_the_distance_of_either_end_to_its_fifth_neighbour() -> None:
+    x = table()
+    tree, distances = neighbour_graph(x).reach_tree, cdist(x, x)
+    core = np.sort(distances, axis=1)[:, 5]  # the first is the row itself
+    expected = np.maximum(core[tree.low], core[tree.high])
+    expected = np.maximum(expected, distances[tree.low, tree.high])
+    assert np.allclose(tree.lengths, expected)

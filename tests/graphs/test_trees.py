@@ -94,6 +94,12 @@ def test_cuts_find_dense_parts_and_do_not_count_strays() -> None:
     assert set(labels.tolist()) == {0, 1}  # strays join the cluster that they hang on
 
 
+def test_a_part_of_just_the_least_number_of_rows_is_large_enough() -> None:
+    x = np.array([[0.0], [1], [2], [10], [11]])
+    assert cut_dense(complete(x), 2, least=2).tolist() in ([0, 0, 0, 1, 1], [1, 1, 1, 0, 0])
+    assert cut_dense(complete(x), 2, least=3).tolist() == [0] * 5
+
+
 def test_cuts_stop_where_no_part_is_large_enough() -> None:
     x, y = make_blobs([30, 30, 30], random_state=0, cluster_std=0.3)
     labels = cut_dense(complete(x), 20, least=16)

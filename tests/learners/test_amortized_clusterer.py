@@ -102,6 +102,12 @@ def test_large_numbers_are_tried_only_while_the_largest_fits_best(
     assert adjusted_rand_score(y, clustering.labels) > 0.9
 
 
+def test_no_more_clusters_are_considered_than_a_fifth_of_the_rows_or_different_rows() -> None:
+    x, _ = blobs(3, 60)
+    assert untrained().cluster(unlabelled(x)).numbers == tuple(range(2, 13))
+    assert untrained().cluster(unlabelled(x[:4].repeat(15, 1))).numbers == (2, 3, 4)
+
+
 def test_a_number_that_is_given_binds_where_another_would_be_probable() -> None:
     x, _ = make_blobs(100, centers=[[0, 0], [12, 0]], random_state=1)
     x[0] = 1000.0  # one row far off, and hardly a way to see more than two clusters
@@ -181,6 +187,29 @@ def test_unsupervised_steps_go_towards_probable_partitions_and_change_no_weight(
     learner.cluster(support)
     assert loop.losses[1] < loop.losses[0] - 0.02
     assert all(torch.equal(before[name], v) for name, v in learner.state_dict().items())
+
+
+def test_after_the_steps_the_adapted_network_makes_the_partitions(monkeypatch) -> None:
+    from metalit.learners import amortized_clusterer
+
+    seen, original = [], amortized_clusterer.learned_partitions
+    monkeypatch.setattr(
+        amortized_clusterer,
+        "learned_partitions",
+        lambda graph, edges, *more: (seen.append(edges), original(graph, edges, *more))[1],
+    )
+    x, _ = make_moons(60, noise=0.2, random_state=0)
+    learner = untrained(inner_loop=GradientDescent(lr=1.0, steps=5))
+    learner.cluster(unlabelled(torch.from_numpy(x), 2))
+    before, after = seen
+    assert np.abs(after - before).max() > 0.01
+
+
+def test_steps_weigh_the_numbers_of_clusters_as_the_choice_does() -> None:
+    x, _ = make_moons(100, noise=0.1, random_state=0)
+    support, loop = unlabelled(torch.from_numpy(x)), Watched(lr=1e-9, steps=1)
+    untrained(inner_loop=loop, most_clusters=6).cluster(support)
+    assert loop.losses[0] < np.log(2)  # a mean over numbers, not a sum
 
 
 def test_steps_add_partitions_and_the_judge_stays_what_was_meta_learned() -> None:
