@@ -87,7 +87,7 @@ def _told(support: Samples) -> int:
     k = given_clusters(support.y)
     if k is None:
         raise ValueError(
-            "the support set does not tell the number of clusters: set given=1.0 in the tasks, or "
-            "use AmortizedClusterer, which estimates it."
+            "the support set does not tell the number of clusters: take tasks that do (given=1.0) "
+            "or unlabelled(x, k), or AmortizedClusterer, which estimates it."
         )
     return k

@@ -1,10 +1,13 @@
 """Mixtures of Gaussians with full covariances, fitted by expectation maximisation."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from ..graphs.types import Floats, Integers
+
+_CELLS = 2**22  # numbers that are held at once for some of the clusters: 32 MiB
 
 
 class _Gaussians(NamedTuple):
@@ -19,8 +22,8 @@ def fit_mixture(table: Floats, start: Integers, k: int, iterations: int = 100) -
     """Fit a mixture of k Gaussians with full covariances by EM that starts from a partition.
 
     The same as scikit-learn's `GaussianMixture` (1e-4 is added to variances; until the mean log
-    likelihood changes by less than 1e-3), but all clusters at once, which is several times as fast
-    and takes memory for 2 n k D numbers.
+    likelihood changes by less than 1e-3), but many clusters at once, which is several times as
+    fast: mixtures are most of what a small table costs.
 
     Args:
         table: Rows of shape `(n, D)`; see `principal_columns` for many columns.
@@ -84,22 +87,33 @@ def _expect(table: Floats, gaussians: _Gaussians) -> tuple[float, Floats]:
     """Mean log likelihood, and the probability of each cluster for each row, `(k, n)`."""
     shares, means, covariances = gaussians
     whiten = np.linalg.inv(np.linalg.cholesky(covariances))
-    white = whiten @ table.T  # [k, D, n]
-    white -= whiten @ means[:, :, None]
     scales = np.log(np.diagonal(whiten, axis1=1, axis2=2)).sum(axis=1)
     offsets = np.log(shares) + scales - table.shape[1] / 2 * np.log(2 * np.pi)
-    logs = offsets[:, None] - np.einsum("kdn,kdn->kn", white, white) / 2
+    logs = np.empty((len(shares), len(table)))
+    for part in _parts(len(shares), table):
+        white = whiten[part] @ table.T  # [clusters, D, n]
+        white -= whiten[part] @ means[part, :, None]
+        logs[part] = offsets[part, None] - np.einsum("kdn,kdn->kn", white, white) / 2
     highest = logs.max(axis=0)
     densities = np.exp(logs - highest)
     sums = densities.sum(axis=0)
     return float((np.log(sums) + highest).mean()), densities / sums
 
 
+def _parts(k: int, table: Floats) -> Iterator[slice]:
+    size = max(1, _CELLS // table.size)
+    yield from (slice(start, start + size) for start in range(0, k, size))
+
+
 def _maximise(table: Floats, responsibilities: Floats, floor: float) -> _Gaussians:
     # a cluster may be empty
     sizes = responsibilities.sum(axis=1) + 10 * np.finfo(np.float64).eps
     means = responsibilities @ table / sizes[:, None]
-    moments = (responsibilities[:, None] * table.T) @ table / sizes[:, None, None]
-    covariances = moments - means[:, :, None] * means[:, None]
+    moments = [
+        (responsibilities[part, None] * table.T) @ table
+        for part in _parts(len(responsibilities), table)
+    ]
+    covariances = np.concatenate(moments) / sizes[:, None, None]
+    covariances -= means[:, :, None] * means[:, None]
     covariances += floor * np.eye(table.shape[1])
     return _Gaussians(sizes / sizes.sum(), means, covariances)

@@ -30,7 +30,8 @@ class TableCuts(TaskDistribution):
         n_support: Smallest and largest number of rows.
         clusters: Smallest and largest number of classes.
         columns: Smallest and largest number of columns.
-        given: Share of the tasks that tell the number of clusters.
+        given: Share of the tasks that tell the number of clusters; 1 for `PairwiseSimilarity`,
+            which must be told.
 
     Raises:
         ValueError: If a range is empty, or, in `fit`, if data have fewer than 2 classes or columns.

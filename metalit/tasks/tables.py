@@ -35,7 +35,8 @@ class TableTasks(TaskDistribution):
         columns: Smallest and largest number of columns.
         planar: Share of the tasks that have 2 columns, whatever `columns` says.
         difficulty: Smallest and largest difficulty, 0 (far apart) to 1 (overlapping).
-        given: Share of the tasks that tell the number of clusters.
+        given: Share of the tasks that tell the number of clusters; 1 for `PairwiseSimilarity`,
+            which must be told.
         families: Functions that draw tables (see `metalit.tables.Family`), with equal weights; in
             YAML their import paths. None for all, by the weights of `metalit.tables.FAMILIES`.
 

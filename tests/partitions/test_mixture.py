@@ -7,6 +7,7 @@ from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
+from metalit.partitions import mixture
 from metalit.partitions.mixture import fit_mixture, fit_mixture_from
 
 
@@ -18,10 +19,19 @@ def test_a_mixture_is_scikit_learns(columns: int, k: int, iterations: int) -> No
     x, _ = make_blobs(400, columns, centers=k, cluster_std=3, random_state=0)
     x = x @ np.random.default_rng(0).normal(size=(columns, columns)) ** 3  # not round
     start = KMeans(k, n_init=1, random_state=3).fit_predict(x)
-    mixture = GaussianMixture(k, reg_covar=1e-4, max_iter=iterations, random_state=3)
+    theirs = GaussianMixture(k, reg_covar=1e-4, max_iter=iterations, random_state=3)
     found = fit_mixture(x, start, k, iterations)
     assert not np.array_equal(found, start)
-    assert np.array_equal(found, mixture.fit_predict(x))
+    assert np.array_equal(found, theirs.fit_predict(x))
+
+
+@pytest.mark.parametrize("cells", [1, 5000])
+def test_a_mixture_in_parts_of_its_clusters_is_the_same(monkeypatch, cells: int) -> None:
+    x, _ = make_blobs(200, 7, centers=9, cluster_std=4, random_state=0)
+    start = KMeans(9, n_init=1, random_state=0).fit_predict(x)
+    whole = fit_mixture(x, start, 9)
+    monkeypatch.setattr(mixture, "_CELLS", cells)  # one and three clusters at once
+    assert np.array_equal(fit_mixture(x, start, 9), whole)
 
 
 @pytest.mark.filterwarnings("ignore:Best performing initialization did not converge")
@@ -32,7 +42,7 @@ def test_a_mixture_that_starts_from_a_partition_is_scikit_learns(iterations: int
     start[:2] = 4  # too few rows for a covariance of their own
     parts = [x[start == cluster] for cluster in range(5)]
     covariances = [np.cov(part.T) for part in parts[:4]] + [0.1 * np.cov(x.T)]
-    mixture = GaussianMixture(
+    theirs = GaussianMixture(
         5,
         reg_covar=1e-3,
         max_iter=iterations,
@@ -40,7 +50,7 @@ def test_a_mixture_that_starts_from_a_partition_is_scikit_learns(iterations: int
         means_init=np.stack([part.mean(axis=0) for part in parts]),
         precisions_init=np.linalg.inv(np.stack(covariances) + 1e-3 * np.eye(2)),
     )
-    assert np.array_equal(fit_mixture_from(x, start, iterations), mixture.fit_predict(x))
+    assert np.array_equal(fit_mixture_from(x, start, iterations), theirs.fit_predict(x))
 
 
 def test_a_mixture_does_not_need_rows_in_every_cluster() -> None:

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
+from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs, make_circles
 from sklearn.metrics import adjusted_rand_score
 
-from metalit.graphs import neighbour_graph
+from metalit.graphs import neighbour_graph, spectral_embedding
 from metalit.partitions import (
     CLASSICAL,
     Candidate,
@@ -20,7 +21,7 @@ from metalit.partitions import (
     membership,
     strength,
 )
-from metalit.partitions.classical import principal_columns
+from metalit.partitions.classical import principal_columns, smallest_part
 
 
 def test_with_the_truth_as_probabilities_the_expected_index_is_the_adjusted_rand_index() -> None:
@@ -72,6 +73,27 @@ def test_graph_algorithms_find_what_is_not_round() -> None:
     assert min(scores[name] for name in ("spectral", "genie", "dense")) == 1
 
 
+def test_spectral_clustering_is_k_means_of_the_embedding_and_of_its_directions() -> None:
+    x, _ = make_blobs(150, centers=3, cluster_std=3, random_state=1)
+    graph = neighbour_graph(x.astype(np.float64))
+    embedding = spectral_embedding(
+        150, graph.low, graph.high, np.maximum(graph.affinities, 1e-3), 3
+    )
+    scaled = embedding / np.linalg.norm(embedding, axis=1, keepdims=True)
+    partitions = classical_partitions(graph, [6], random_state=5)[0]
+    for name, columns in (("spectral", embedding), ("normalised spectral", scaled)):
+        expected = KMeans(6, n_init=3, random_state=5).fit_predict(columns)
+        found = partitions[CLASSICAL.index(name)]
+        assert adjusted_rand_score(expected, found) == 1, name
+    assert adjusted_rand_score(*partitions[3:5]) < 1  # else the test could not tell them apart
+
+
+def test_a_part_that_is_cut_off_has_a_tenth_of_the_mean_rows() -> None:
+    assert smallest_part(1000, 5) == 20
+    assert smallest_part(60, 5) == 4
+    assert smallest_part(6, 5) == 1
+
+
 def test_numbers_of_clusters_are_answered_together_as_alone(blobs) -> None:
     graph, _ = blobs
     together = classical_partitions(graph, [2, 5])
@@ -120,10 +142,11 @@ def test_strength_is_the_mean_over_a_rows_edges(blobs) -> None:
 
 
 def test_a_mixture_sees_the_principal_components_of_very_many_columns(monkeypatch) -> None:
-    table = np.random.default_rng(0).normal(size=(30, 400))
+    table = np.random.default_rng(0).normal(size=(30, 400)) + 7
     narrow = principal_columns(table)
     assert narrow.shape == (30, 30)
     assert np.allclose(pdist(narrow), pdist(table))
+    assert np.allclose(narrow.mean(axis=0), 0)
     assert principal_columns(narrow) is narrow
     widths = []
     for module, name in ((classical, "fit_mixture"), (candidates, "fit_mixture_from")):
