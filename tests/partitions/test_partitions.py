@@ -74,11 +74,10 @@ def test_graph_algorithms_find_what_is_not_round() -> None:
 
 
 def test_spectral_clustering_is_k_means_of_the_embedding_and_of_its_directions() -> None:
-    x, _ = make_blobs(150, centers=3, cluster_std=3, random_state=1)
+    x, _ = make_blobs(150, centers=6, cluster_std=3, random_state=1)
     graph = neighbour_graph(x.astype(np.float64))
-    embedding = spectral_embedding(
-        150, graph.low, graph.high, np.maximum(graph.affinities, 1e-3), 3
-    )
+    weights = np.maximum(graph.affinities, 1e-3)
+    embedding = spectral_embedding(150, graph.low, graph.high, weights, 6)
     scaled = embedding / np.linalg.norm(embedding, axis=1, keepdims=True)
     partitions = classical_partitions(graph, [6], random_state=5)[0]
     for name, columns in (("spectral", embedding), ("normalised spectral", scaled)):
