@@ -233,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--mixtures", type=int, default=100)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
-    start = time.time()
+    at, start = commit(), time.time()
     tables = read_tables(Path(os.environ["METALIT_DATA"]) / "clustering")
     trained = [
         MetaLearner.load_from_checkpoint(path).learner.eval() for path in arguments.weights
@@ -293,7 +293,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             + [f"SEED{place}.ckpt" for place in range(len(arguments.weights))]
             + [f"--mixtures {arguments.mixtures}"]
         ),
-        "commit": commit(),
+        "commit": at,
         "seconds": time.time() - start,
         "cpus": os.cpu_count(),
         "tables": [f"{table.battery}/{table.name}" for table in tables],
