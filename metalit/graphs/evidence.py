@@ -62,26 +62,54 @@ class Evidence(NamedTuple):
         return Evidence(**moved, k=k)
 
 
-def gather_evidence(
-    graph: NeighbourGraph, partitions: Integers, k: int, one: Integers, other: Integers
-) -> Evidence:
-    """Describe the rows and edges of a graph, and pairs of rows.
+class Geometry(NamedTuple):
+    """What is known of n rows, E edges and R other pairs before there are partitions.
+
+    Attributes:
+        graph: Neighbour graph of the rows.
+        one: One row of each pair, `(R,)`.
+        other: The other row.
+        rows: Density, its slope and popularity, `(n, 5)`.
+        edges: Length, ranks, shared neighbours and direction, from either end, `(2, E, 9)`.
+        pairs: Distances and the widest gaps on the way, `(R, 8)`.
+    """
+
+    graph: NeighbourGraph
+    one: Integers
+    other: Integers
+    rows: Floats
+    edges: Floats
+    pairs: Floats
+
+
+def measure_geometry(graph: NeighbourGraph, one: Integers, other: Integers) -> Geometry:
+    """Describe the rows and edges of a graph, and pairs of rows, whatever their partitions.
 
     Args:
         graph: Neighbour graph of n rows.
-        partitions: Clusters of the rows by M classical algorithms, `(M, n)`.
-        k: Number of clusters that they were asked for.
         one: One row of each of R pairs, `(R,)`.
         other: The other row.
     """
+    return Geometry(graph, one, other, _rows(graph), _edges(graph), _pairs(graph, one, other))
+
+
+def gather_evidence(geometry: Geometry, partitions: Integers, k: int) -> Evidence:
+    """Add what partitions say.
+
+    Args:
+        geometry: Of n rows, E edges and R pairs.
+        partitions: Clusters of the rows by M classical algorithms, `(M, n)`.
+        k: Number of clusters that they were asked for.
+    """
+    graph, one, other = geometry.graph, geometry.one, geometry.other
     low, high = graph.low, graph.high
     together = (partitions[:, low] == partitions[:, high]).astype(np.float64)  # [M, E]
     pairs_together = (partitions[:, one] == partitions[:, other]).astype(np.float64)  # [M, R]
     edge_prior = (graph.affinities + together.mean(axis=0)) / 2
     return Evidence(
-        rows=_tensor(_rows(graph, partitions, k)),
-        edges=_tensor(np.stack(_edges(graph, together))),
-        pairs=_tensor(_pairs(graph, pairs_together, one, other)),
+        rows=_tensor(np.column_stack([geometry.rows, *_rows_in(graph, partitions, k)])),
+        edges=_tensor(np.stack([_with_votes(view, together) for view in geometry.edges])),
+        pairs=_tensor(_with_votes(geometry.pairs, pairs_together)),
         low=torch.from_numpy(low),
         high=torch.from_numpy(high),
         one=torch.from_numpy(one),
@@ -93,14 +121,24 @@ def gather_evidence(
     )
 
 
-def _rows(graph: NeighbourGraph, partitions: Integers, k: int) -> Floats:
-    """Density, its slope, popularity, and what each partition says of a row and its neighbours."""
-    n, near, scale = len(graph.table), graph.neighbours[:, :_JOINED], graph.scale
-    floor = scale.min() * 1e-3
-    popularity = np.bincount(near.ravel(), minlength=n) / near.shape[1]
+def _with_votes(features: Floats, together: Floats) -> Floats:
+    """Append whether partitions put both ends together, `(M, R)`, and how many of them do."""
+    return np.column_stack([features, together.mean(axis=0), *together])
+
+
+def _rows_in(graph: NeighbourGraph, partitions: Integers, k: int) -> list[Floats]:
+    """What each partition says of a row and its neighbours, and what holds for all rows."""
+    n, near = len(graph.table), graph.neighbours[:, :_JOINED]
     agreement = [(labels[near] == labels[:, None]).mean(axis=1) for labels in partitions]
     shares = [np.bincount(labels, minlength=k)[labels] * k / n for labels in partitions]
     table = [np.log(n) / 7, np.log(k), np.log(graph.table.shape[1]) / 2]
+    return [*agreement, *(np.log(share) / 2 for share in shares), np.tile(table, (n, 1))]
+
+
+def _rows(graph: NeighbourGraph) -> Floats:
+    n, near, scale = len(graph.table), graph.neighbours[:, :_JOINED], graph.scale
+    floor = scale.min() * 1e-3
+    popularity = np.bincount(near.ravel(), minlength=n) / near.shape[1]
     return np.column_stack(
         [
             np.log(scale) - np.log(scale).mean(),
@@ -108,15 +146,11 @@ def _rows(graph: NeighbourGraph, partitions: Integers, k: int) -> Floats:
             np.log((graph.distances[:, -1] + floor) / scale),
             popularity,
             popularity[near].mean(axis=1),
-            *agreement,
-            *(np.log(share) / 2 for share in shares),
-            np.tile(table, (n, 1)),
         ]
     )
 
 
-def _edges(graph: NeighbourGraph, together: Floats) -> tuple[Floats, Floats]:
-    """Length, ranks, shared neighbours and direction of each edge, from both of its ends."""
+def _edges(graph: NeighbourGraph) -> Floats:
     low, high, scale = graph.low, graph.high, graph.scale
     n, near = len(graph.table), graph.neighbours[:, :_JOINED]
     m = near.shape[1]
@@ -128,7 +162,7 @@ def _edges(graph: NeighbourGraph, together: Floats) -> tuple[Floats, Floats]:
     shared = np.asarray(known[low].multiply(known[high]).sum(axis=1)) / m
     spread = _spread_along(graph, low, high), _spread_along(graph, high, low)
     steeper = np.log(scale[low] / scale[high])
-    common = [log_length - log_length.mean(), shared, together.mean(axis=0), *together]
+    common = [log_length - log_length.mean(), shared]
     views = [
         np.column_stack(
             [
@@ -139,7 +173,7 @@ def _edges(graph: NeighbourGraph, together: Floats) -> tuple[Floats, Floats]:
         )
         for a, b in ((0, 1), (1, 0))
     ]
-    return views[0], views[1]
+    return np.stack(views)
 
 
 def _ranks(near: Integers, of: Integers, among: Integers) -> Floats:
@@ -174,7 +208,7 @@ def _spread_along(graph: NeighbourGraph, at: Integers, towards: Integers) -> Flo
     return np.asarray(np.sqrt((along**2).mean(axis=1) / (total[at] + 1e-12)))
 
 
-def _pairs(graph: NeighbourGraph, together: Floats, one: Integers, other: Integers) -> Floats:
+def _pairs(graph: NeighbourGraph, one: Integers, other: Integers) -> Floats:
     """Distance of each pair, and the widest gap on the way between them, in several units."""
     n, scale, low, high = len(graph.table), graph.scale, graph.low, graph.high
     floor = scale.min() * 1e-3
@@ -193,8 +227,6 @@ def _pairs(graph: NeighbourGraph, together: Floats, one: Integers, other: Intege
             np.log(gaps[2] + 1e-3),
             np.log((gaps[0] + floor) / distance),
             np.abs(np.log(scale[one] / scale[other])),
-            together.mean(axis=0),
-            *together,
         ]
     )
 

@@ -13,8 +13,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ..episodes import Samples, given_clusters
 from ..graphs import NeighbourGraph, neighbour_graph
-from ..graphs.evidence import Evidence, gather_evidence
-from ..graphs.types import Floats, Integers
+from ..graphs.evidence import Evidence, Geometry, gather_evidence, measure_geometry
+from ..graphs.types import Floats
 from ..inner_loops import InnerLoop, Params
 from ..partitions import (
     CLASSICAL,
@@ -56,15 +56,7 @@ class _Trial(NamedTuple):
     evidence: Evidence
     candidates: list[Candidate]
     view: _View
-
-    @property
-    def fit(self) -> float:
-        """How sure the network is of the best partition that the classical algorithms make.
-
-        Of many clusters it is less sure, however right they are; this is made up for.
-        """
-        surest = max(self.view.pairs.judge(candidate.labels) for candidate in self.candidates)
-        return surest + _FINER * float(np.log(self.evidence.k))
+    fit: float
 
 
 class AmortizedClusterer(Learner):
@@ -174,13 +166,14 @@ class AmortizedClusterer(Learner):
         rows = len(graph.table)
         one = random.integers(0, rows, self.pairs)
         other = (one + random.integers(1, rows, self.pairs)) % rows
+        geometry = measure_geometry(graph, one, other)
         params = {name: v.detach() for name, v in self.similarity.network.named_parameters()}
         if k is None:
             most = max(2, min(self.most_clusters, rows // 5, different))
-            trials = self._climb(graph, params, most, one, other)
+            trials = self._climb(geometry, params, most)
             numbers: Sequence[int] = range(2, trials[-1].evidence.k + 1)
         else:
-            trials = self._try(graph, params, [k], one, other)
+            trials = self._try(geometry, params, [k])
             numbers = [k]
         weights = softmax([trial.fit / _UNSURE for trial in trials])
         edges, pairs = _average([trial.view for trial in trials], weights)
@@ -213,35 +206,30 @@ class AmortizedClusterer(Learner):
             scores=of_method,
         )
 
-    def _climb(
-        self, graph: NeighbourGraph, params: Params, most: int, one: Integers, other: Integers
-    ) -> list[_Trial]:
+    def _climb(self, geometry: Geometry, params: Params, most: int) -> list[_Trial]:
         """Try numbers of clusters up to `most`, large ones only while the largest fits best."""
         ladder = [*(number for number in LADDER if number < most), most]
-        trials = self._try(graph, params, ladder[:_FIRST], one, other)
+        trials = self._try(geometry, params, ladder[:_FIRST])
         for number in ladder[_FIRST:]:
             if trials[-1].fit < max(trial.fit for trial in trials):
                 break
-            trials += self._try(graph, params, [number], one, other)
+            trials += self._try(geometry, params, [number])
         return trials
 
-    def _try(
-        self,
-        graph: NeighbourGraph,
-        params: Params,
-        numbers: Sequence[int],
-        one: Integers,
-        other: Integers,
-    ) -> list[_Trial]:
+    def _try(self, geometry: Geometry, params: Params, numbers: Sequence[int]) -> list[_Trial]:
+        """Tell the network each number; a trial fits by how sure it is of the best partition."""
         trials = []
-        by_number = classical_partitions(graph, numbers, self.random_state)
+        by_number = classical_partitions(geometry.graph, numbers, self.random_state)
         for number, partitions in zip(numbers, by_number, strict=True):
             names = zip(CLASSICAL, partitions, strict=True)
             candidates = [Candidate.of(name, labels) for name, labels in names]
-            evidence = gather_evidence(graph, partitions, number, one, other)
+            evidence = gather_evidence(geometry, partitions, number)
             evidence = evidence.like(next(iter(params.values())))
             view = _look(self.similarity.network, params, evidence)
-            trials.append(_Trial(evidence, candidates, view))
+            surest = max(view.pairs.judge(candidate.labels) for candidate in candidates)
+            # of many clusters it is less sure, however right they are
+            fit = surest + _FINER * float(np.log(number))
+            trials.append(_Trial(evidence, candidates, view, fit))
         return trials
 
     def _adapt(

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..episodes import Samples, given_clusters
 from ..graphs import neighbour_graph
-from ..graphs.evidence import gather_evidence
+from ..graphs.evidence import gather_evidence, measure_geometry
 from ..networks import PairNetwork
 from ..partitions import classical_partitions
 from ..scikit import as_table, one_thread
@@ -62,7 +62,8 @@ class PairwiseSimilarity(Learner):
             partitions = classical_partitions(graph, [k])[0]
             one = torch.randint(rows, (self.pairs_per_row * rows,))
             other = (one + torch.randint(1, rows, one.shape)) % rows
-            evidence = gather_evidence(graph, partitions, k, one.numpy(), other.numpy())
+            geometry = measure_geometry(graph, one.numpy(), other.numpy())
+            evidence = gather_evidence(geometry, partitions, k)
         edges, pairs = self.network(evidence.like(next(self.network.parameters())))
         odds = query.new_zeros(rows, rows)
         for a, b, values in (

@@ -12,6 +12,7 @@ from metalit.graphs.evidence import (
     Evidence,
     _spread_along,
     gather_evidence,
+    measure_geometry,
 )
 from metalit.graphs.trees import bottlenecks
 
@@ -20,7 +21,8 @@ N, M = 70, 3
 
 def gather(table: np.ndarray, partitions: np.ndarray) -> Evidence:
     one = np.arange(N)
-    return gather_evidence(neighbour_graph(table), partitions, 4, one, (one * 7 + 3) % N)
+    geometry = measure_geometry(neighbour_graph(table), one, (one * 7 + 3) % N)
+    return gather_evidence(geometry, partitions, 4)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from metalit.graphs import neighbour_graph
-from metalit.graphs.evidence import Evidence, gather_evidence
+from metalit.graphs.evidence import Evidence, gather_evidence, measure_geometry
 from metalit.networks import PairNetwork
 
 N, M = 50, 2
@@ -18,7 +18,7 @@ def evidence_of(order: np.ndarray, names: int = 1) -> Evidence:
     place = np.argsort(order)  # where a row went
     graph = neighbour_graph(table[order])
     labels = (partitions * names % 3)[:, order]
-    return gather_evidence(graph, labels, 3, place[one], place[other])
+    return gather_evidence(measure_geometry(graph, place[one], place[other]), labels, 3)
 
 
 def trained() -> PairNetwork:
