@@ -139,6 +139,7 @@ class WandB(RunLogger):
 
     def _attempt(self, action: Callable[[Any], object]) -> None:
         mode = self.mode or os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
+        # an attribute of a function, which Lightning sets
         rank = rank_zero_only.rank  # type: ignore[attr-defined]
         if self._failed or rank != 0 or mode == "disabled":
             return

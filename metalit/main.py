@@ -20,7 +20,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
 # importing the subpackages lets a class_path in YAML be short
-from . import (  # noqa: F401
+from . import (  # noqa: F401 - imported for their names alone
     augmentations,
     callbacks,
     data,
@@ -206,6 +206,7 @@ class MetalitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Choose the run folder."""
         config = self.config[self.subcommand]
+        # the rank is an attribute of a function, which Lightning sets
         if config.trainer.fast_dev_run or rank_zero_only.rank != 0:  # type: ignore[attr-defined]
             return
         run = run_of(Path(config.ckpt_path)) if config.ckpt_path else None
@@ -234,7 +235,8 @@ class MetalitCLI(LightningCLI):
             kwargs["default_root_dir"] = str(self.run)
         trainer = super().instantiate_trainer(logger=loggers, **kwargs)
         if self.optimizer_settings:
-            trainer.callbacks.insert(0, OptimizerSettings(self.optimizer_settings))  # type: ignore[attr-defined]
+            callbacks = trainer.callbacks  # type: ignore[attr-defined] # set where mypy is blind
+            callbacks.insert(0, OptimizerSettings(self.optimizer_settings))
         return trainer
 
     def after_instantiate_classes(self) -> None:

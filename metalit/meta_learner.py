@@ -163,6 +163,7 @@ class MetaLearner(LightningModule):
                 continue
         return described
 
+    # narrower than Lightning's: a path, and no other file or flag
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
         cls, checkpoint_path: str | Path, map_location: Any = "cpu", **arguments: Any

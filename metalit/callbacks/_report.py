@@ -31,6 +31,7 @@ def write_report(
         content: JSON primitives.
         draw: Draws the figure into a file.
     """
+    # Lightning adds the attribute where mypy cannot see it
     if log_dir is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
     folder = Path(log_dir)

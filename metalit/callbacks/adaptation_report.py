@@ -58,7 +58,7 @@ class AdaptationReport(Callback):
         self._models = {"meta-trained": pl_module}
         with torch.inference_mode(False), torch.enable_grad():  # Trainer tests in inference mode
             if self.pretraining is not None:
-                self._models["pre-trained"] = self._pretrained(trainer, pl_module)
+                self._models["pre-trained"] = self._pretrained(self.pretraining, trainer, pl_module)
             self._models["untrained"] = untrained_copy(pl_module, self.seed)
         self._scores = {
             (name, step): MeanConfidence().to(pl_module.device)
@@ -119,11 +119,14 @@ class AdaptationReport(Callback):
             ]
         )
 
-    def _pretrained(self, trainer: Trainer, trained: MetaLearner) -> MetaLearner:
+    def _pretrained(
+        self, pretraining: ClusterPretraining, trainer: Trainer, trained: MetaLearner
+    ) -> MetaLearner:
+        # set by the data connector, unseen by mypy
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         model = untrained_copy(trained, self.seed).cpu()
         network: Any = model.learner
-        network.network = self.pretraining(network.network, data.inputs("train"))  # type: ignore[misc]
+        network.network = pretraining(network.network, data.inputs("train"))
         return model.to(trained.device).eval()
 
 

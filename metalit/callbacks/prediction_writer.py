@@ -46,6 +46,7 @@ class PredictionWriter(BasePredictionWriter):
         """Refuse data whose query samples have no names."""
         super().setup(trainer, pl_module, stage)
         if stage == "predict":
+            # set by the data connector, unseen by mypy
             data = trainer.datamodule  # type: ignore[attr-defined]
             if not isinstance(data, SupportQuery):
                 raise ValueError(
@@ -111,6 +112,7 @@ def _write(path: Path, columns: dict[str, np.ndarray[Any, Any]]) -> None:
     import pandas as pd
 
     if path.suffix == ".npz":
+        # mypy takes the columns for the argument allow_pickle
         np.savez(path, **columns)  # type: ignore[arg-type]
     elif path.suffix == ".csv":
         pd.DataFrame(columns).to_csv(path, index=False)

@@ -67,6 +67,7 @@ class ClusterPretraining:
             for batch in torch.split(torch.randperm(len(x), generator=generator), self.batch_size):
                 optimizer.zero_grad()
                 loss = nn.functional.cross_entropy(classifier(x[batch]), labels[batch])
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()  # type: ignore[no-untyped-call] # torch has no types for it
                 optimizer.step()
-        return trained.requires_grad_(True).eval()  # type: ignore[no-any-return]
+        copied: nn.Module = trained.requires_grad_(True).eval()
+        return copied

@@ -50,6 +50,7 @@ class SegmentationWriter(BasePredictionWriter):
         """Refuse other data, and find the folder, on every rank, since that broadcasts."""
         super().setup(trainer, pl_module, stage)
         if stage == "predict":
+            # set by the data connector, unseen by mypy
             data = trainer.datamodule  # type: ignore[attr-defined]
             if not isinstance(data, ImagePatches):
                 raise ValueError(

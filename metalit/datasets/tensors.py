@@ -11,6 +11,8 @@ def as_tensors(dataset: Dataset[Any]) -> tuple[Tensor, Tensor | None]:
     if isinstance(dataset, TensorDataset):
         tensors: tuple[Tensor, ...] = dataset.tensors
     else:
-        items = default_collate([dataset[index] for index in range(len(dataset))])  # type: ignore[arg-type]
+        # a map-style data set has a length, though its base class does not say so
+        count = len(dataset)  # type: ignore[arg-type]
+        items = default_collate([dataset[index] for index in range(count)])
         tensors = (items,) if isinstance(items, Tensor) else tuple(items)
     return tensors[0], tensors[1] if len(tensors) > 1 else None

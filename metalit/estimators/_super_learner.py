@@ -19,6 +19,7 @@ from ..scikit import one_thread
 Named = Sequence[tuple[str, BaseEstimator]]
 
 
+# scikit-learn has no types to be seen by mypy
 class SuperLearner(_BaseComposition):  # type: ignore[misc]
     """Named base learners, whose parameters can be set, and the weights that they were given."""
 

@@ -31,6 +31,7 @@ WEAK = 0.7  # share of the median strength below which a row is noise
 _CHUNK = 20_000  # rows that are assigned at once
 
 
+# scikit-learn has no types to be seen by mypy
 class MetaClusterer(
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]

@@ -24,6 +24,7 @@ PAIRS = 250_000_000  # comparisons of a table with its context: above, the conte
 FEWEST = 100  # rows of a context
 
 
+# scikit-learn has no types to be seen by mypy
 class MetaDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     """Finds anomalies in a table by what a network has learned on thousands of other tables.
 

@@ -21,6 +21,7 @@ from ..pseudo_labels import CannotLink, KnownLabels, MustLink, Pairs, Rule
 from ..scikit import one_thread
 
 
+# scikit-learn has no types to be seen by mypy
 class PseudoLabelClusterer(ClusterMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Clusters rows, trains a classifier on the clusters and moves the clusters by it.
 
@@ -168,6 +169,7 @@ class PseudoLabelClusterer(ClusterMixin, TransformerMixin, BaseEstimator):  # ty
             n_clusters=self.n_clusters,
             reducer=self.reducer,
             rounds=self.rounds,
+            # choices are kept as the user gave them, as scikit-learn asks, and refused there
             selection=self.selection,  # type: ignore[arg-type]
             max_clusters=self.max_clusters,
             keep=self.keep,  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ GATE = files("metalit.estimators") / "clusterers.json"
 """The gate of the default clusterers; `benchmarks/clustering_tables.py --ship` writes it."""
 
 
+# scikit-learn has no types to be seen by mypy
 class SuperLearnerClusterer(ClusterMixin, SuperLearner):  # type: ignore[misc]
     """Clusters a table in several ways and makes one partition of them.
 
@@ -93,6 +94,7 @@ class SuperLearnerClusterer(ClusterMixin, SuperLearner):  # type: ignore[misc]
     def _combination(self, seed: int) -> Consensus:
         return Consensus(
             n_clusters=self.n_clusters,
+            # kept as the user gave it, as scikit-learn asks; refused there if it is no choice
             alignment=self.alignment,  # type: ignore[arg-type]
             sharpness=self.sharpness,
         )

@@ -19,6 +19,7 @@ from ..learners import Learner, SklearnDetector
 from ._super_learner import Named, SuperLearner
 
 
+# scikit-learn has no types to be seen by mypy
 class SuperLearnerDetector(OutlierMixin, SuperLearner):  # type: ignore[misc]
     """Brings the scores of several detectors to ranks and takes their mean.
 

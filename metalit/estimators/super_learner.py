@@ -33,6 +33,7 @@ class _Stacked(SuperLearner):
         return Stacking(**given, folds=own["cv"], seed=seed)
 
 
+# scikit-learn has no types to be seen by mypy
 class SuperLearnerClassifier(ClassifierMixin, _Stacked):  # type: ignore[misc]
     """Cross-validates several classifiers and mixes their probabilities by learned weights.
 
@@ -131,6 +132,7 @@ class SuperLearnerClassifier(ClassifierMixin, _Stacked):  # type: ignore[misc]
         return SklearnClassifier(estimator, seed=seed)
 
 
+# scikit-learn has no types to be seen by mypy
 class SuperLearnerRegressor(RegressorMixin, _Stacked):  # type: ignore[misc]
     """Cross-validates several regressors and mixes their predictions by learned weights.
 
