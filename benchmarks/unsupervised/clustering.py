@@ -4,7 +4,7 @@
         [--weights SEED0.ckpt SEED1.ckpt ...] [--mixtures 100]
 
 Writes `benchmarks/results/unsupervised_clustering.json` and `docs/unsupervised_clustering.png`.
-Genie is a row where genieclust is installed (`benchmarks/unsupervised/requirements.txt`).
+Genie is a row where genieclust is installed (`benchmarks/requirements.txt`).
 
 - Tables have standardised columns and at most 2,000 rows (a subsample seeded by the path). A score
   is the adjusted Rand index with the reference labelling that fits best; noise is not scored. The

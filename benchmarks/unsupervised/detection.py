@@ -6,7 +6,7 @@
 
 Writes `benchmarks/results/unsupervised_detection.json` and `docs/unsupervised_detection.png`.
 Rows of PyOD (ECOD, COPOD, CBLOF, HBOS, PCA) are there where PyOD is installed
-(`benchmarks/unsupervised/requirements.txt`).
+(`benchmarks/requirements.txt`).
 
 - A table of more than 2,000 rows is subsampled at random, anew for each split; columns are
   standardised by the rows that a detector is fitted on. A score is the AUROC, averaged over splits.

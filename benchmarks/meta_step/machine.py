@@ -1,0 +1,55 @@
+"""What a measurement ran on, and what keeps it steady."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PEERS = ("torch", "higher", "torchopt", "jax")
+
+
+def steady(threads: int, device: str, tf32: bool) -> None:
+    """Keep this process on as many cores as it has threads, and the precision of all one.
+
+    To be called before JAX is imported: XLA makes as many threads as it may use cores.
+    """
+    if device == "cpu" and hasattr(os, "sched_setaffinity"):
+        # the last ones: the first core serves most interrupts
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "tensorfloat32" if tf32 else "highest")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch needs memory too
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
+def describe(threads: int, device: str, tf32: bool) -> dict[str, Any]:
+    """Return processor, threads and versions."""
+    versions = {}
+    for package in PEERS:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    found = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "load": round(os.getloadavg()[0], 1),
+        "versions": versions,
+    }
+    if device != "cpu":
+        found |= {"device": torch.cuda.get_device_name(device), "tf32": tf32}
+    return found
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo")
+    if lines.is_file():
+        for line in lines.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()
