@@ -2,6 +2,8 @@
 
 import os
 import platform
+import shlex
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,15 @@ def steady(threads: int, device: str, tf32: bool) -> None:
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
+
+
+def command(argv: Sequence[str]) -> str:
+    """Return the command line without the folders of this machine."""
+    shown = [
+        "FOLDER" if before in ("--results", "--figure") else word
+        for before, word in zip(["", *argv], argv, strict=False)
+    ]
+    return shlex.join(["python", "benchmarks/meta_step", *shown])
 
 
 def describe(threads: int, device: str, tf32: bool) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Which contenders run: the peers that are installed, and ours with the options asked for."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -8,11 +9,13 @@ import yaml
 from .contenders import CONTENDERS, OURS, Make, load, missing_package
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(
+    parser: argparse.ArgumentParser, contenders: Sequence[str] = tuple(CONTENDERS)
+) -> None:
     parser.add_argument(
         "--contenders",
         nargs="+",
-        default=list(CONTENDERS),
+        default=list(contenders),
         choices=CONTENDERS,
         metavar="NAME",
         help="; ".join(CONTENDERS),

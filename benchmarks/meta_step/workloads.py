@@ -81,18 +81,21 @@ class Workload:
     def parse(cls, name: str) -> Self:
         """Read a name such as `w1-k5-t32-fo`: W1, 5 inner steps, 32 tasks, first order.
 
-        Without `-t` the tasks are those of the family: 4 of W1 and W2, 32 of W3.
+        Without `-t` the tasks are those of the family: 4 of W1 and W2, 32 of W3. `-n100` makes
+        support and query set of 100 rows each.
         """
-        found = re.fullmatch(r"(w[123])-k(\d+)(?:-t(\d+))?(-fo)?", name)
+        found = re.fullmatch(r"(w[123])-k(\d+)(?:-t(\d+))?(?:-n(\d+))?(-fo)?", name)
         if not found:
             raise ValueError(f"workload {name!r} is not of the form w1-k5, w1-k5-t32 or w1-k5-fo.")
-        family, steps, tasks, first_order = found.groups()
+        family, steps, tasks, rows, first_order = found.groups()
         base = FAMILIES[family]
         return replace(
             base,
             name=name,
             steps=int(steps),
             tasks=int(tasks or base.tasks),
+            support=int(rows or base.support),
+            query=int(rows or base.query),
             first_order=bool(first_order),
         )
 
@@ -115,12 +118,12 @@ def tiny_conv_net(in_shape: tuple[int, ...], width: int, way: int) -> ConvNet:
 FAMILIES = {
     "w1": Workload("w1", ConvNet, (1, 28, 28), 64, 5, 5, 75, tasks=4, steps=1, lr=0.4),
     "w2": Workload("w2", ConvNet, (3, 84, 84), 32, 5, 5, 75, tasks=4, steps=5, lr=0.01),
-    "w3": Workload("w3", MLP, (10,), 64, 5, 100, 100, tasks=32, steps=5, lr=0.01),
+    "w3": Workload("w3", MLP, (10,), 64, 5, 50, 50, tasks=32, steps=5, lr=0.01),
 }
 TITLES = {
     "w1": "W1 Omniglot Conv4-64, 28 x 28, 5-way 1-shot, 75 query",
     "w2": "W2 mini-ImageNet Conv4-32, 84 x 84 x 3, 5-way 1-shot, 75 query",
-    "w3": "W3 MLP 10-64-64-5, 100 support and 100 query rows",
+    "w3": "W3 MLP 10-64-64-5, 50 support and 50 query rows",
 }
 WORKLOADS = ["w1-k1", "w1-k5", "w1-k5-t32", "w2-k5", "w3-k1", "w3-k5", "w3-k20", "w3-k5-t256"]
 

@@ -2,13 +2,13 @@
 
 import importlib
 from collections.abc import Callable
-from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
+from ..workloads import State, Workload
 from .base import Contender
 
-Make = Callable[..., Contender]  # called as (workload, state), and with the options it was given
+Make = Callable[[Workload, State], Contender]
 
 REFERENCE = "autograd loop"
 OURS = "ours"
@@ -33,7 +33,11 @@ def missing_package(name: str) -> str | None:
 
 
 def load(name: str, **options: Any) -> Make:
-    """Return what makes a contender, called as (workload, state)."""
+    """Return what makes a contender, called as (workload, state); it is imported then."""
     module, class_name, _, arguments = CONTENDERS[name]
-    contender = getattr(importlib.import_module(f".{module}", __name__), class_name)
-    return partial(contender, **arguments, **options)
+
+    def make(workload: Workload, state: State) -> Contender:
+        contender = getattr(importlib.import_module(f".{module}", __name__), class_name)
+        return contender(workload, state, **arguments, **options)
+
+    return make

@@ -9,7 +9,13 @@ from ..workloads import OUTER_LR, State, Workload
 
 
 class Contender(ABC):
-    """One way to make a meta-step, built for one workload."""
+    """One way to make a meta-step, built for one workload.
+
+    Attributes:
+        compiles: Whether the first step compiles, whose memory is not that of a step.
+    """
+
+    compiles = False
 
     @abstractmethod
     def __init__(self, workload: Workload, state: State) -> None: ...

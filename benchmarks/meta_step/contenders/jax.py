@@ -26,6 +26,8 @@ class Jax(Contender):
             compiled gradient of one task, its steps unrolled, called from Python for each.
     """
 
+    compiles = True
+
     def __init__(self, workload: Workload, state: State, mode: str) -> None:
         convolutional = workload.is_convolutional
         if mode == "vmap" and convolutional:
@@ -54,7 +56,8 @@ class Jax(Contender):
         }
 
     def step(self) -> None:
-        self.parameters, self.outer_state = self.take_step(self.parameters, self.outer_state)
+        with jax.enable_x64(self.is_double):
+            self.parameters, self.outer_state = self.take_step(self.parameters, self.outer_state)
         jax.block_until_ready(self.parameters)
 
     def _compile(self, workload: Workload, batch: list[Any], mode: str) -> None:
@@ -104,14 +107,18 @@ def query_loss(workload: Workload, unrolled: bool = False) -> Callable[..., Any]
         return -jnp.take_along_axis(log_p, y[:, None], 1).mean()
 
     def adapted(parameters: Any, sx: Any, sy: Any, qx: Any, qy: Any) -> Any:
-        def update(fast: Any, _: None) -> tuple[Any, None]:
+        def update(fast: Any, _: None = None) -> tuple[Any, None]:
             gradients = jax.grad(cross_entropy)(fast, sx, sy)
             if workload.first_order:
                 gradients = lax.stop_gradient(gradients)
             return jax.tree.map(lambda p, g: p - workload.lr * g, fast, gradients), None
 
-        unroll = max(workload.steps, 1) if unrolled else 1
-        fast, _ = lax.scan(update, parameters, None, length=workload.steps, unroll=unroll)
+        fast = parameters
+        if unrolled:  # not by scan, which keeps a loop around convolutions that makes them slow
+            for _ in range(workload.steps):
+                fast, _ = update(fast)
+        else:
+            fast, _ = lax.scan(update, fast, None, length=workload.steps)
         return cross_entropy(fast, qx, qy)
 
     return adapted

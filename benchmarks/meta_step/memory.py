@@ -1,0 +1,191 @@
+"""Peak memory of one meta-step by inner steps and by tasks, and the seconds that it takes.
+
+    python benchmarks/meta_step memory [--steps 1 2 5 10 20 50 100] [--points w1-k5-t32 ...]
+        [--contenders ours 'autograd loop' ...] [--threads 1] [--device cpu] [--option NAME=VALUE]
+        [--inner NAME=VALUE] [--variant 'TITLE: ...'] [--out meta_step_memory]
+
+Conv4-64 with one task and the MLP with 32 tasks by steps, then both with 1 and 32 tasks of 5 steps.
+Every point is a process of its own: it makes the contender, runs a tiny step of the same kind, so
+that libraries are loaded, gives free memory back, and counts from there to the highest resident set
+of the first two steps (on CUDA: allocated memory of the device). What a contender keeps for its
+next step counts. JAX counts from after its first step, which compiles. Seconds are the median of
+the steps that follow, points by turns with nobody: `timing.py` is for comparing times. Writes
+`benchmarks/results/meta_step_memory.json` and draws `docs/meta_step_memory.png`.
+"""
+
+import argparse
+import ctypes
+import gc
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from . import machine, variants
+from .contenders import Make
+from .contenders.base import Contender
+from .workloads import TITLES, Workload, draw
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from training import RESULTS, ROOT, commit
+
+CURVES = {"w1": 1, "w3": 32}  # family: tasks
+POINTS = ["w1-k5-t1", "w1-k5-t32", "w3-k5-t1", "w3-k5-t32"]
+CONTENDERS = ["ours", "autograd loop", "higher", "torchopt", "torch.func vmap", "jax scan"]
+MIB = 2**20
+
+
+class ResidentSet:
+    """Peak of this process above where it stood."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "malloc_trim"):  # glibc; else what is freed may be counted before
+            libc.malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # makes VmHWM the present VmRSS
+        self.before = self._status("VmRSS")
+
+    def peak(self) -> int:
+        """Return bytes."""
+        return self._status("VmHWM") - self.before
+
+    def _status(self, key: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        (line,) = (line for line in lines if line.startswith(f"{key}:"))
+        return 1024 * int(line.split()[1])
+
+
+class DeviceMemory:
+    """Peak of the tensors on a CUDA device above where they stood."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        torch.cuda.reset_peak_memory_stats()
+        self.before = torch.cuda.memory_allocated()
+
+    def peak(self) -> int:
+        """Return bytes."""
+        return torch.cuda.max_memory_allocated() - self.before
+
+
+def measure(make: Make, workload: Workload, device: str, seconds: float) -> dict[str, float]:
+    """Return MiB above the state and milliseconds of one point, measured in this process."""
+    small = workload.tiny()
+    make(small, draw(small, device=device)).step()
+    contender: Contender = make(workload, draw(workload, device=device))
+    if contender.compiles:
+        contender.step()
+    memory = (ResidentSet if device == "cpu" else DeviceMemory)()
+    for _ in range(2):
+        contender.step()
+    peak = memory.peak()
+    times: list[tuple[float, float]] = []
+    begin = time.perf_counter()
+    while not times or (len(times) < 7 and time.perf_counter() - begin < seconds):
+        start = time.perf_counter(), time.process_time()
+        contender.step()
+        times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    wall, cpu = 1e3 * np.median(times, 0)
+    return {"MiB": round(peak / MIB, 1), "cpu ms": round(cpu, 2), "wall ms": round(wall, 2)}
+
+
+def in_a_process(argv: Sequence[str], point: str, title: str) -> dict[str, Any] | None:
+    """Run one point alone; None if the contender refuses it."""
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent), "memory", *argv, "--here", point, title],
+        env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        print(f"{title} at {point}: {done.stderr.strip().splitlines()[-1]}", flush=True)
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def draw_figure(points: dict[str, Any], file: Path, clock: str) -> None:
+    """Memory above, time below, by inner steps."""
+    figure = Figure(figsize=(9, 6.5), layout="constrained")
+    axes = figure.subplots(2, len(CURVES), sharex=True, squeeze=False)
+    for column, (family, tasks) in enumerate(CURVES.items()):
+        curve = {
+            workload.steps: rows
+            for name, rows in points.items()
+            for workload in [Workload.parse(name)]
+            if name.startswith(family) and workload.tasks == tasks
+        }
+        titles = list(dict.fromkeys(title for rows in curve.values() for title in rows))
+        for row, (key, label) in enumerate(
+            [("MiB", "peak memory of a step, MiB"), (f"{clock} ms", f"{clock} ms")]
+        ):
+            ax = axes[row][column]
+            for title in titles:
+                line = sorted((k, rows[title][key]) for k, rows in curve.items() if title in rows)
+                ax.plot(*zip(*line, strict=True), marker="o", markersize=4, label=title)
+            ax.set(xscale="log", yscale="log", ylabel=label)
+            ax.grid(alpha=0.3)
+            if row:
+                ax.set_xlabel("inner steps")
+            else:
+                plural = "" if tasks == 1 else "s"
+                ax.set_title(f"{TITLES[family].split(',')[0]}, {tasks} task{plural}")
+                ax.legend(fontsize=8)
+    figure.savefig(file, dpi=130)
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(prog="meta_step memory")
+    found.add_argument("--steps", nargs="*", type=int, default=[1, 2, 5, 10, 20, 50, 100])
+    found.add_argument("--points", nargs="*", default=POINTS, help="workloads beside the curves")
+    variants.add_arguments(found, CONTENDERS)
+    found.add_argument("--seconds", type=float, default=10, help="most for the time of a point")
+    found.add_argument("--threads", type=int, default=1)
+    found.add_argument("--device", default="cpu", help="cpu or cuda")
+    found.add_argument("--out", default="meta_step_memory", help="name of the file of results")
+    found.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
+    found.add_argument("--figure", type=Path, default=ROOT / "docs", metavar="FOLDER")
+    found.add_argument("--here", nargs=2, metavar=("POINT", "CONTENDER"), help=argparse.SUPPRESS)
+    return found
+
+
+def main(argv: Sequence[str]) -> dict[str, Any]:
+    options = parser().parse_args(argv)
+    machine.steady(options.threads, options.device, tf32=False)
+    makers = variants.chosen(options)
+    if options.here:
+        point, title = options.here
+        found = measure(makers[title], Workload.parse(point), options.device, options.seconds)
+        print(json.dumps(found))
+        return found
+    result: dict[str, Any] = {
+        "command": machine.command(["memory", *argv]),
+        "commit": commit(),
+        "machine": machine.describe(options.threads, options.device, tf32=False),
+        "points": {},
+    }
+    print(json.dumps(result["machine"]))
+    curves = [f"{w}-k{k}-t{tasks}" for w, tasks in CURVES.items() for k in options.steps]
+    begin = time.perf_counter()
+    for point in dict.fromkeys([*curves, *options.points]):
+        rows = result["points"].setdefault(point, {})
+        for title in makers:
+            found = in_a_process(argv, point, title)
+            if found:
+                rows[title] = found
+                print(f"{point:12}{title:24}{json.dumps(found)}", flush=True)
+        result["seconds"] = round(time.perf_counter() - begin)
+        options.results.mkdir(parents=True, exist_ok=True)
+        (options.results / f"{options.out}.json").write_text(json.dumps(result, indent=1) + "\n")
+    clock = "cpu" if options.device == "cpu" and options.threads == 1 else "wall"
+    draw_figure(result["points"], options.figure / f"{options.out}.png", clock)
+    return result
