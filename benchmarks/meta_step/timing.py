@@ -98,6 +98,8 @@ def interleave(
     random = np.random.default_rng(seed)
     for call in calls.values():
         call()
+    gc.collect()
+    gc.freeze()  # what is made by now need not be looked through at every collection
     begin = time.perf_counter()
     for done in range(rounds):
         if done >= LEAST_ROUNDS and time.perf_counter() - begin > seconds:
@@ -109,6 +111,7 @@ def interleave(
             end = time.perf_counter(), time.process_time()
             times[name]["wall"].append(1e3 * (end[0] - start[0]))
             times[name]["cpu"].append(1e3 * (end[1] - start[1]))
+    gc.unfreeze()
     return times
 
 
