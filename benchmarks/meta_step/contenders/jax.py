@@ -38,7 +38,7 @@ class Jax(Contender):
         self.is_double = state.support_x.dtype == torch.float64
         with jax.enable_x64(self.is_double):
             self.parameters = {
-                name: jnp.asarray(np.ascontiguousarray(jax_network.to_jax(p.detach().cpu())))
+                name: _put(jax_network.to_jax(p.detach().cpu()), p.device)
                 for name, p in state.network.named_parameters()
             }
             batch = _batch(state, convolutional)
@@ -165,5 +165,14 @@ def _batch(state: State, convolutional: bool) -> list[Any]:
         rows = tensor.cpu()
         if rows.is_floating_point() and convolutional:
             rows = rows.movedim(2, -1)
-        parts.append(jnp.asarray(np.ascontiguousarray(rows.numpy())))
+        parts.append(_put(rows.numpy(), tensor.device))
     return parts
+
+
+def _put(values: Any, device: torch.device) -> Any:
+    """Return an array that stays on the device of JAX that torch's is."""
+    try:
+        (found, *_) = jax.devices(device.type)
+    except RuntimeError:
+        raise ValueError(f"this build of JAX has no {device.type} device.") from None
+    return jax.device_put(np.ascontiguousarray(values), found)
