@@ -20,6 +20,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -197,7 +198,8 @@ def measure(
     workload: Workload, makers: dict[str, Make], options: argparse.Namespace
 ) -> dict[str, Any]:
     """Check, then time one workload."""
-    errors = check(makers, workload, options.device, options.seed)
+    compared = replace(workload, tasks=min(workload.tasks, options.check_tasks or workload.tasks))
+    errors = check(makers, compared, options.device, options.seed)
     state = draw(workload, options.seed, device=options.device)
     calls = {name: make(workload, state).step for name, make in makers.items() if name in errors}
     calls[MATMUL] = matmul(options.device)
@@ -223,6 +225,9 @@ def parser() -> argparse.ArgumentParser:
     variants.add_arguments(found)
     found.add_argument("--rounds", type=int, default=15)
     found.add_argument("--seconds", type=float, default=300, help="most for a workload's rounds")
+    found.add_argument(
+        "--check-tasks", type=int, metavar="N", help="compare gradients on N tasks, not on all"
+    )
     found.add_argument("--threads", type=int, default=1)
     found.add_argument("--device", default="cpu", help="cpu or cuda")
     found.add_argument("--tf32", action="store_true", help="on CUDA, for everyone")
