@@ -168,7 +168,7 @@ def summarize(times: Times, errors: dict[str, Errors], needed: int, size: int, c
         "floor, ms": round(floor, 2),
         "clock": clock,
         "rounds": len(next(iter(times.values()))["cpu"]),
-        "best peer": min(peers, key=lambda n: rows[n][f"{clock} ms"]) if peers else None,
+        "best peer": min(peers, key=lambda n: rows[n][f"{base} is faster"]) if peers else None,
         "rows": rows,
     }
 

@@ -162,9 +162,16 @@ def test_a_wrong_contender_is_never_the_best_peer(timing):
     right, wrong = timing.Errors(0.0, 1e-15), timing.Errors(1e-3, 1e-3)
     times = {
         name: {"cpu": [ms, 2 * ms, ms], "wall": [ms, ms, ms]}
-        for name, ms in [("ours", 4.0), ("quick", 1.0), ("slow", 8.0), (timing.MATMUL, 5.0)]
+        for name, ms in [
+            ("ours", 4.0),
+            ("ours, looped", 2.0),
+            ("slower", 9.0),
+            ("quick", 1.0),
+            ("slow", 8.0),
+            (timing.MATMUL, 5.0),
+        ]
     }
-    errors = {"ours": right, "quick": wrong, "slow": right}
+    errors = {name: wrong if name == "quick" else right for name in times}
     found = timing.summarize(times, errors, needed=2 * 10**3, size=10, clock="cpu")
     assert found["best peer"] == "slow"
     assert found["rows"]["quick"]["wrong"]
