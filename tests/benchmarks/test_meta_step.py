@@ -148,6 +148,20 @@ def test_every_contender_makes_the_same_outer_step(workloads, make, contender):
         torch.testing.assert_close(gradients[name], gradient, rtol=1e-7, atol=1e-10)
 
 
+@pytest.mark.parametrize("contender", ["jax scan", "jax vmap", "jax loop"])
+def test_only_the_first_step_compiles(workloads, make, contender, caplog):
+    found = make(contender)
+    import jax
+
+    workload = workloads.Workload.parse("w3-k1").tiny()
+    contender = found(workload, workloads.draw(workload))
+    contender.step()
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        contender.step()
+        contender.step()
+    assert "ompil" not in caplog.text
+
+
 def test_a_network_of_other_weights_is_wrong_and_so_is_nan(timing):
     expected = {"w": torch.ones(3), "b": torch.full((2,), 1e-9)}
     assert not timing.compare(expected, expected).are_wrong

@@ -42,7 +42,9 @@ class Jax(Contender):
                 for name, p in state.network.named_parameters()
             }
             batch = _batch(state, convolutional)
-            self.outer_state = (jax.tree.map(lambda p: (p * 0, p * 0), self.parameters), 0)
+            moments = jax.tree.map(lambda p: (p * 0, p * 0), self.parameters)
+            # as the step returns it: a number of Python would make the second step compile anew
+            self.outer_state = (moments, _put(np.zeros((), np.int32), state.support_x.device))
             if mode == "loop":
                 self._unroll(workload, batch)
             else:
