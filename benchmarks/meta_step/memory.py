@@ -2,7 +2,7 @@
 
     python benchmarks/meta_step memory [--steps 1 2 5 10 20 50 100] [--points w1-k5-t32 ...]
         [--contenders ours 'autograd loop' ...] [--threads 1] [--device cpu] [--option NAME=VALUE]
-        [--inner NAME=VALUE] [--variant 'TITLE: ...'] [--out meta_step_memory]
+        [--inner NAME=VALUE] [--variant 'TITLE: ...'] [--out meta_step_memory] [--redraw]
 
 Conv4-64 with one task and the MLP with 32 tasks by steps, then both with 1 and 32 tasks of 5 steps.
 Every point is a process of its own: it makes the contender, runs a tiny step of the same kind, so
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from . import machine, variants
 from .contenders import Make
@@ -126,7 +127,7 @@ def draw_figure(points: dict[str, Any], file: Path, clock: str) -> None:
         }
         titles = list(dict.fromkeys(title for rows in curve.values() for title in rows))
         for row, (key, label) in enumerate(
-            [("MiB", "peak memory of a step, MiB"), (f"{clock} ms", f"{clock} ms")]
+            [("MiB", "peak memory of a step, MiB"), (f"{clock} ms", f"time of a step, {clock} ms")]
         ):
             ax = axes[row][column]
             for title in titles:
@@ -134,6 +135,10 @@ def draw_figure(points: dict[str, Any], file: Path, clock: str) -> None:
                 ax.plot(*zip(*line, strict=True), marker="o", markersize=4, label=title)
             ax.set(xscale="log", yscale="log", ylabel=label)
             ax.grid(alpha=0.3)
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.set_major_formatter("{x:g}")
+                axis.set_minor_formatter(NullFormatter())
             if row:
                 ax.set_xlabel("inner steps")
             else:
@@ -154,12 +159,19 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--out", default="meta_step_memory", help="name of the file of results")
     found.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
     found.add_argument("--figure", type=Path, default=ROOT / "docs", metavar="FOLDER")
+    found.add_argument("--redraw", action="store_true", help="only draw what is in the results")
     found.add_argument("--here", nargs=2, metavar=("POINT", "CONTENDER"), help=argparse.SUPPRESS)
     return found
 
 
 def main(argv: Sequence[str]) -> dict[str, Any]:
     options = parser().parse_args(argv)
+    clock = "cpu" if options.device == "cpu" and options.threads == 1 else "wall"
+    file, figure = options.results / f"{options.out}.json", options.figure / f"{options.out}.png"
+    if options.redraw:
+        result: dict[str, Any] = json.loads(file.read_text())
+        draw_figure(result["points"], figure, clock)
+        return result
     machine.steady(options.threads, options.device, tf32=False)
     makers = variants.chosen(options)
     if options.here:
@@ -167,7 +179,7 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
         found = measure(makers[title], Workload.parse(point), options.device, options.seconds)
         print(json.dumps(found))
         return found
-    result: dict[str, Any] = {
+    result = {
         "command": machine.command(["memory", *argv]),
         "commit": commit(),
         "machine": machine.describe(options.threads, options.device, tf32=False),
@@ -185,7 +197,6 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
                 print(f"{point:12}{title:24}{json.dumps(found)}", flush=True)
         result["seconds"] = round(time.perf_counter() - begin)
         options.results.mkdir(parents=True, exist_ok=True)
-        (options.results / f"{options.out}.json").write_text(json.dumps(result, indent=1) + "\n")
-    clock = "cpu" if options.device == "cpu" and options.threads == 1 else "wall"
-    draw_figure(result["points"], options.figure / f"{options.out}.png", clock)
+        file.write_text(json.dumps(result, indent=1) + "\n")
+    draw_figure(result["points"], figure, clock)
     return result
