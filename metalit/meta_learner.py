@@ -10,8 +10,9 @@ from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
+from .batching import Mode, TaskMap
 from .episodes import Episode, Samples
 from .hyperparameters import UndescribableError, build_arguments, describe
 from .learners import Learner
@@ -34,8 +35,15 @@ class MetaLearner(LightningModule):
         metric: Scores every episode.
         optimizer: Makes the outer optimizer from the parameters.
         lr_scheduler: Makes a schedule from the optimizer; it advances after every outer step.
-        seed: Seed of what is random inside the model, such as dropout. It is set anew before every
-            step from `(seed, step, rank)`, so that a resumed run repeats it exactly.
+        seed: Seed of what is random inside the model, such as dropout. Every episode of every
+            step draws from `(seed, step, number of the episode)`, so that a resumed run repeats it
+            exactly.
+        tasks: "loop" runs one episode after another, "batched" several at once, "auto" too unless
+            the learner does what cannot be done for many at once; see `TaskMap`.
+        chunk: Episodes whose graph is in memory at a time, and which run together; if None, all,
+            or one in the loop. The gradient is that of the whole meta-batch.
+        compiled: Whether training steps are compiled by `torch.compile`, which suits small networks;
+            see `TaskMap`.
 
     Example:
         >>> from metalit.inner_loops import GradientDescent
@@ -53,6 +61,9 @@ class MetaLearner(LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         seed: int = 0,
+        tasks: Mode = "auto",
+        chunk: int | None = None,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.learner = learner
@@ -61,6 +72,10 @@ class MetaLearner(LightningModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.seed = seed
+        self.tasks = tasks
+        self.chunk = chunk
+        self.compiled = compiled
+        self._tasks = TaskMap(tasks, chunk, compiled)
         self.scores = nn.ModuleDict({stage: MeanConfidence() for stage in ("val", "test")})
 
     def forward(self, episodes: Episode) -> Tensor:
@@ -72,9 +87,8 @@ class MetaLearner(LightningModule):
         Returns:
             Query outputs of shape `(B, Q, K)`.
         """
-        (x, y), query = episodes.support, episodes.query.x
-        answers = [self.learner(Samples(x[b], y[b]), query[b]) for b in range(len(x))]
-        return torch.stack(answers)
+        (outputs,) = self._tasks(lambda e: (self.learner(e.support, e.query.x),), episodes)
+        return outputs
 
     def score(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         """Return the mean query loss, a scalar, and the metric of every episode, of shape `(B,)`.
@@ -83,9 +97,26 @@ class MetaLearner(LightningModule):
         """
         # Trainer evaluates in inference mode by default, where no inner loop could take a gradient
         with torch.inference_mode(False), torch.set_grad_enabled(self.training):
-            outputs, y = self(normal_tensors(episodes)), episodes.query.y.clone()
-            loss = torch.stack([self.loss(outputs[b], y[b]) for b in range(len(y))]).mean()
-            return loss, self.metric(outputs.detach(), y)
+            episodes = normal_tensors(episodes)
+            seeds = self._seeds(len(episodes.query.y))
+            if self.training:
+                parameters = [p for p in self.parameters() if p.requires_grad]
+                outputs, loss = self._tasks.mean_loss(self._answer, episodes, seeds, parameters)
+            else:
+                outputs, losses = self._tasks(self._answer, episodes, seeds)
+                loss = losses.mean()
+            return loss, self.metric(outputs, episodes.query.y)
+
+    def _answer(self, episode: Episode) -> tuple[Tensor, Tensor]:
+        """Return outputs and loss of the query set of one episode."""
+        outputs = self.learner(episode.support, episode.query.x)
+        return outputs, self.loss(outputs, episode.query.y)
+
+    def _seeds(self, size: int) -> list[int]:
+        """Draw a seed for each episode, the same whatever the number of processes."""
+        processes = distributed.get_world_size() if distributed.is_initialized() else 1
+        seeds = torch.randint(2**62, (processes * size,)).tolist()
+        return seeds[self.global_rank * size :][:size]
 
     def check(self, episodes: Episode) -> None:
         """Raise a ValueError in one line if a meta-batch does not fit the learner."""
@@ -113,9 +144,9 @@ class MetaLearner(LightningModule):
         return outputs
 
     def on_train_batch_start(self, batch: Episode, batch_idx: int) -> None:
-        """Seed what is random inside the model from `(seed, step, rank)`."""
+        """Seed what is random inside the model from `(seed, step)`."""
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
-        sequence = np.random.SeedSequence([self.seed, progress.processed, self.global_rank])
+        sequence = np.random.SeedSequence([self.seed, progress.processed])
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
     def on_validation_epoch_end(self) -> None:

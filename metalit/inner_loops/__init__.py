@@ -2,5 +2,6 @@
 
 from .base import InnerLoop, Params
 from .gradient_descent import GradientDescent
+from .unrolling import Memory, Unrolling
 
-__all__ = ["GradientDescent", "InnerLoop", "Params"]
+__all__ = ["GradientDescent", "InnerLoop", "Memory", "Params", "Unrolling"]

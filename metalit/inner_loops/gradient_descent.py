@@ -1,19 +1,23 @@
 """Plain gradient descent on the support loss."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..batching import per_task
 from .base import InnerLoop, Params
+from .unrolling import Memory, Unrolling
 
 
 class GradientDescent(InnerLoop):
     """A few steps of gradient descent: the inner loop of MAML (Finn et al., 2017).
 
-    Each step is `p ← p - lr · ∇L(p)`. The steps are kept in the graph, so that the outer gradient
-    holds second derivatives of the support loss; with `first_order` the inner gradient is taken as
-    a constant (FOMAML), which needs no graph of the inner loop.
+    Each step is `p ← p - lr · ∇L(p)`. The outer gradient holds second derivatives of the support
+    loss; with `first_order` the inner gradient is taken as a constant (FOMAML), which needs no
+    graph of the inner loop.
 
     Args:
         lr: Step size of the inner loop, the paper's alpha; 0.4 for Omniglot, 0.01 for sinusoids.
@@ -22,9 +26,11 @@ class GradientDescent(InnerLoop):
         eval_steps: Steps per episode in evaluation (`module.eval()`); `steps` if None. More steps
             than in training often help, because query accuracy goes on rising.
         first_order: Drop the second derivatives.
+        memory: What is kept of the steps for the outer gradient: "graph", "steps", "sqrt" or
+            "auto"; see `Unrolling`. With "steps" a hundred steps train in the memory of a few.
 
     Raises:
-        ValueError: If `lr` is not positive or a number of steps is negative.
+        ValueError: If `lr` is not positive, a number of steps is negative, or `memory` is unknown.
 
     Example:
         >>> loop = GradientDescent(lr=0.1, steps=2)
@@ -37,7 +43,12 @@ class GradientDescent(InnerLoop):
     """
 
     def __init__(
-        self, lr: float, steps: int = 1, eval_steps: int | None = None, first_order: bool = False
+        self,
+        lr: float,
+        steps: int = 1,
+        eval_steps: int | None = None,
+        first_order: bool = False,
+        memory: Memory = "auto",
     ) -> None:
         super().__init__()
         if lr <= 0:
@@ -49,14 +60,41 @@ class GradientDescent(InnerLoop):
         self.steps = steps
         self.eval_steps = eval_steps
         self.first_order = first_order
+        self.memory = memory
+        self._unroll = Unrolling("graph" if first_order else memory)
 
     def forward(self, loss_fn: Callable[[Params], Tensor], params: Params) -> Params:
         """Return the parameters after `steps` steps (`eval_steps` in evaluation)."""
         steps = self.steps if self.training or self.eval_steps is None else self.eval_steps
-        gradient = torch.func.grad(loss_fn)
-        for _ in range(steps):
-            # without the outer graph, `grad` still differentiates inside its own level
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.first_order):
-                gradients = gradient(params)
-            params = {name: value - self.lr * gradients[name] for name, value in params.items()}
-        return params
+        if steps:
+            params = {name: per_task(value) for name, value in params.items()}
+
+        def step(params: Params) -> Params:
+            gradients = gradient(loss_fn, params, self.first_order)
+            return {name: value - self.lr * gradients[name] for name, value in params.items()}
+
+        return self._unroll(step, params, steps)
+
+
+def gradient(
+    loss_fn: Callable[[Params], Tensor], params: Params, first_order: bool = False
+) -> Params:
+    """Return the gradient of a loss with regard to parameters, differentiable where it should be.
+
+    Args:
+        loss_fn: Returns a scalar.
+        params: Parameters by name. It is 0 for those that the loss does not use.
+        first_order: Whether it is a constant for the outer gradient.
+    """
+    graph = torch.is_grad_enabled() and not first_order
+    # the fused attention of torch cannot be differentiated twice, that of plain operations can
+    attention = sdpa_kernel(SDPBackend.MATH) if graph else nullcontext()
+    with torch.enable_grad(), attention:
+        inputs = {
+            name: value if graph and value.requires_grad else value.detach().requires_grad_()
+            for name, value in params.items()
+        }
+        found = torch.autograd.grad(
+            loss_fn(inputs), list(inputs.values()), create_graph=graph, materialize_grads=True
+        )
+    return dict(zip(inputs, found, strict=True))

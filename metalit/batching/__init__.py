@@ -1,0 +1,17 @@
+"""Task batching: what is written for one task runs for all tasks of a meta-batch at once."""
+
+from . import convolution, rules
+from .task_batch import RandomState, TaskBatch, active_batch, per_task
+from .task_map import Mode, TaskMap
+from .task_tensor import NotBatchableError, TaskTensor
+
+__all__ = [
+    "Mode",
+    "NotBatchableError",
+    "RandomState",
+    "TaskBatch",
+    "TaskMap",
+    "TaskTensor",
+    "active_batch",
+    "per_task",
+]

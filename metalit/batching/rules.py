@@ -1,0 +1,261 @@
+"""Rules for what networks, losses and inner loops do most, at less cost than `torch.vmap`."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .task_tensor import (
+    Function,
+    NotBatchableError,
+    TaskTensor,
+    metadata,
+    named,
+    rule,
+    through_vmap,
+)
+
+POINTWISE = (
+    "abs add clamp clamp_max clamp_min clone cos div elu eq erf exp expm1 float double ge gelu gt "
+    "leaky_relu le log log1p logical_and logical_not logical_or logsigmoid lt maximum minimum mul "
+    "ne neg pow reciprocal relu relu6 rsqrt selu sigmoid sign silu sin softplus sqrt square sub "
+    "tanh true_divide where __rsub__ __rdiv__ __rpow__"
+).split()
+REDUCTIONS = "amax amin logsumexp mean sum".split()
+METADATA = "dim element_size is_complex is_floating_point ndimension nelement numel size".split()
+VALUES = "item tolist numpy __array__ __bool__ __contains__ __float__ __index__ __int__".split()
+
+
+def _getter(attribute: str) -> Function:
+    getter: Function = getattr(torch.Tensor, attribute).__get__
+    return getter
+
+
+def aligned(tensor: Any, rank: int) -> Any:
+    """Return the value of a task tensor, with `rank` dimensions after that of the tasks."""
+    if not isinstance(tensor, TaskTensor):
+        return tensor
+    missing = rank - tensor.value.dim() + 1
+    shape = tensor.value.shape
+    return tensor.value.reshape(shape[0], *[1] * missing, *shape[1:]) if missing else tensor.value
+
+
+def pointwise(func: Function, *args: Any, **kwargs: Any) -> Any:
+    """Apply a function that treats every element by itself, with broadcasting."""
+    if kwargs.get("out") is not None or any(isinstance(v, TaskTensor) for v in kwargs.values()):
+        return through_vmap(func, args, kwargs)
+    in_place = kwargs.get("inplace", False) or (func is F.relu and args[1:] == (True,))
+    if in_place:
+        kwargs, args = {k: v for k, v in kwargs.items() if k != "inplace"}, args[:1]
+    rank = max(a.dim() for a in args if isinstance(a, Tensor))
+    result = func(*(aligned(a, rank) for a in args), **kwargs)
+    if not isinstance(result, Tensor):
+        raise NotBatchableError(f"{func.__name__} gives results of unequal shapes")
+    if in_place:
+        return changed(args[0], result)
+    unchanged = [a for a in args if isinstance(a, TaskTensor) and a.value is result]
+    return unchanged[0].viewed(result) if unchanged else TaskTensor(result)
+
+
+def changed(target: Any, value: Any) -> TaskTensor:
+    """Give a tensor another value, as an operation in place does; return it."""
+    if not isinstance(target, TaskTensor):
+        raise NotBatchableError("a tensor that all tasks share would get one value for each task")
+    if target.aliased:
+        raise NotBatchableError("a tensor of which there may be views changes in place")
+    if value.shape[1:] != target.shape:
+        raise NotBatchableError("an operation in place does not keep the shape")
+    target.become(value)
+    return target
+
+
+def _pointwise_in_place(func: Function, target: Any, *args: Any, **kwargs: Any) -> TaskTensor:
+    return changed(target, pointwise(func, target, *args, **kwargs).value)
+
+
+def shifted(dim: int) -> int:
+    """Return a dimension of one task's tensor as one of the value; negative ones stay."""
+    return dim + 1 if dim >= 0 else dim
+
+
+def _reduction(func: Function, x: Any, *args: Any, **kwargs: Any) -> Any:
+    if not isinstance(x, TaskTensor) or kwargs.get("out") is not None:
+        return through_vmap(func, (x, *args), kwargs)
+    dim = args[0] if args else kwargs.pop("dim", kwargs.pop("axis", None))
+    if dim is None or (isinstance(dim, Sequence) and not dim):
+        if kwargs.get("keepdim"):
+            dim = list(range(x.dim()))
+        else:
+            return TaskTensor(func(x.value.reshape(len(x.value), -1), 1, *args[1:], **kwargs))
+    if x.dim() == 0:
+        return through_vmap(func, (x, *args), kwargs)
+    dims = shifted(dim) if isinstance(dim, int) else [shifted(d) for d in dim]
+    return TaskTensor(func(x.value, dims, *args[1:], **kwargs))
+
+
+@rule(*named("flatten"))
+def _flatten(x: TaskTensor, start_dim: int = 0, end_dim: int = -1) -> TaskTensor:
+    if x.dim() == 0:
+        return x.viewed(x.value.unsqueeze(1))
+    return x.viewed(x.value.flatten(shifted(start_dim), shifted(end_dim)))
+
+
+@rule(*named("reshape", "view"))
+def _reshape(x: TaskTensor, *shape: Any, **kwargs: Any) -> Any:
+    sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+    if kwargs or not all(isinstance(size, int) for size in sizes):
+        return through_vmap(torch.Tensor.reshape, (x, *shape), kwargs)
+    return x.viewed(x.value.reshape(len(x.value), *sizes))
+
+
+@rule(*named("to", "type_as"))
+def _to(x: Any, *args: Any, **kwargs: Any) -> Any:
+    args = tuple(a.value if isinstance(a, TaskTensor) else a for a in args)
+    if not isinstance(x, TaskTensor):
+        return x.to(*args, **kwargs)
+    return x.viewed(x.value.to(*args, **kwargs))
+
+
+@rule(*named("unsqueeze"))
+def _unsqueeze(x: TaskTensor, dim: int) -> TaskTensor:
+    return x.viewed(x.value.unsqueeze(shifted(dim)))
+
+
+@rule(*named("t"), _getter("T"), _getter("mT"))
+def _transpose(x: TaskTensor) -> Any:
+    return x.viewed(x.value.mT) if x.dim() == 2 else through_vmap(torch.Tensor.t, (x,), {})
+
+
+@rule(*named("contiguous"))
+def _contiguous(x: TaskTensor, **_: Any) -> TaskTensor:
+    return x.viewed(x.value)  # how a value lies in memory is not the task's business
+
+
+@rule(*named("detach"))
+def _detach(x: TaskTensor) -> TaskTensor:
+    return x.viewed(x.value.detach())
+
+
+@rule(*named("requires_grad_"))
+def _requires_grad(x: TaskTensor, requires_grad: bool = True) -> TaskTensor:
+    x.value.requires_grad_(requires_grad)
+    return x
+
+
+@rule(*named("matmul", "mm", "bmm", "__matmul__", "__rmatmul__"))
+def _matmul(a: Any, b: Any) -> Any:
+    rank = max(a.dim(), b.dim())
+    if min(a.dim(), b.dim()) < 2:
+        return through_vmap(torch.matmul, (a, b), {})
+    return TaskTensor(torch.matmul(aligned(a, rank), aligned(b, rank)))
+
+
+@rule(F.linear)
+def _linear(x: Any, weight: Any, bias: Any = None) -> Any:
+    if not isinstance(weight, TaskTensor) and not isinstance(bias, TaskTensor):
+        return TaskTensor(F.linear(x.value, weight, bias))
+    if x.dim() != 2 or bias is None or not isinstance(x, TaskTensor):
+        y = _matmul(x, weight.t()) if x.dim() > 1 else _matmul(x[None], weight.t())[0]
+        return y if bias is None else y + bias
+    w = (
+        weight.value.mT
+        if isinstance(weight, TaskTensor)
+        else weight.t().expand(len(x.value), -1, -1)
+    )
+    b = bias.value.unsqueeze(1) if isinstance(bias, TaskTensor) else bias
+    return TaskTensor(torch.baddbmm(b, x.value, w))
+
+
+@rule(F.group_norm)
+def _group_norm(
+    input: TaskTensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Any:
+    y = F.group_norm(input.value.flatten(0, 1), num_groups, eps=eps)
+    result: Any = TaskTensor(y.view(input.value.shape))
+    shape = (-1, *[1] * (input.dim() - 2))
+    result = result if weight is None else result * weight.reshape(shape)
+    return result if bias is None else result + bias.reshape(shape)
+
+
+@rule(F.instance_norm)
+def _instance_norm(
+    input: TaskTensor,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    if running_mean is not None or not use_input_stats:
+        raise NotBatchableError("instance norm keeps running statistics")
+    return _group_norm(input, input.shape[1], weight, bias, eps)
+
+
+@rule(F.cross_entropy)
+def _cross_entropy(input: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
+    names = ("weight", "size_average", "ignore_index", "reduce", "reduction", "label_smoothing")
+    options = dict(zip(names, args, strict=False))
+    options = {k: v for k, v in {**options, **kwargs}.items() if v is not None}
+    plain = options.pop("reduction", "mean") == "mean"
+    plain &= options.keys() <= {"ignore_index", "label_smoothing"}
+    many = isinstance(input, TaskTensor) and isinstance(target, TaskTensor)
+    if not (plain and many and input.dim() == 2 and target.dim() == 1):
+        return through_vmap(F.cross_entropy, (input, target, *args), kwargs)
+    logits, labels = input.value, target.value
+    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none", **options)
+    counted = (labels != options.get("ignore_index", -100)).sum(1)
+    return TaskTensor(losses.view_as(labels).sum(1) / counted)
+
+
+@rule(F.mse_loss)
+def _mse_loss(input: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
+    if args or {k for k, v in kwargs.items() if v is not None} - {"reduction"}:
+        return through_vmap(F.mse_loss, (input, target, *args), kwargs)
+    if input.shape != target.shape or kwargs.get("reduction", "mean") != "mean":
+        return through_vmap(F.mse_loss, (input, target), kwargs)  # torch warns of the shapes
+    return (input - target).square().mean()
+
+
+@rule(torch.autograd.grad)
+def _grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> tuple[TaskTensor | None, ...]:
+    (loss,) = (outputs,) if isinstance(outputs, Tensor) else outputs
+    tensors = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if args or kwargs.get("grad_outputs") is not None or loss.dim() != 0:
+        raise NotBatchableError("only a scalar can be differentiated for many tasks at once")
+    if not all(isinstance(tensor, TaskTensor) for tensor in (loss, *tensors)):
+        raise NotBatchableError("the gradient of a tensor that all tasks share is asked for")
+    # no task depends on another: the gradient of the sum is that of each
+    total, *values = (tensor.value for tensor in (loss, *tensors) if isinstance(tensor, TaskTensor))
+    found = torch.autograd.grad(total.sum(), values, **kwargs)
+    return tuple(None if g is None else TaskTensor(g, aliased=True) for g in found)
+
+
+def _refused(name: str, *_: Any, **__: Any) -> Any:
+    raise NotBatchableError(f"{name} needs the numbers of a single task")
+
+
+def _register() -> None:
+    for name in POINTWISE:
+        for func in named(name):
+            rule(func)(partial(pointwise, func))
+        for func in named(f"{name}_"):
+            rule(func)(partial(_pointwise_in_place, named(name)[0]))
+    for name in REDUCTIONS:
+        for func in named(name):
+            rule(func)(partial(_reduction, func))
+    for name in METADATA:
+        rule(*named(name))(partial(metadata, getattr(torch.Tensor, name)))
+    for name in ("device", "dtype", "ndim", "shape"):  # others are found by `through_vmap`
+        rule(_getter(name))(partial(metadata, _getter(name)))
+    for name in VALUES:
+        rule(getattr(torch.Tensor, name))(partial(_refused, name))
+    rule(torch.Tensor.__len__)(lambda x: x.shape[0])
+    rule(_getter("requires_grad"))(lambda x: x.value.requires_grad)
+
+
+_register()

@@ -1,0 +1,207 @@
+"""How a function of one task is applied to all tasks of a meta-batch."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from ..episodes import Episode, Samples
+from .allocator import keep_freed_memory
+from .compiled import Compiled
+from .task_batch import RandomState, TaskBatch, seed_one
+from .task_tensor import NotBatchableError, TaskTensor
+
+Mode = Literal["auto", "loop", "batched"]
+"""Whether tasks run one after another, several at once, or several at once where that can be."""
+
+OneTask = Callable[[Episode], tuple[Tensor, ...]]
+"""What is done for one episode; returns tensors."""
+
+_log = logging.getLogger(__name__)
+
+
+class TaskMap:
+    """Applies a function of one episode to a meta-batch of them.
+
+    In the loop, the function sees one episode after another. Batched, it is called once for
+    several, with a `TaskTensor` in the place of each tensor. Both give the same numbers, up to
+    rounding.
+
+    Args:
+        mode: "loop", "batched", or "auto": batched, unless the function does something that cannot
+            be done for many tasks at once; then the loop, and a debug message says why.
+        chunk: Tasks that run together, and whose graph is in memory at a time; if None, all, or one
+            in the loop.
+        compiled: Whether training steps are compiled; they run batched then. The first step of
+            every shape takes from half a minute to several, the more inner steps the longer.
+
+    Raises:
+        ValueError: If an argument is out of range, or the loop is to be compiled.
+    """
+
+    def __init__(
+        self, mode: Mode = "auto", chunk: int | None = None, compiled: bool = False
+    ) -> None:
+        if mode not in get_args(Mode):
+            raise ValueError(f"tasks={mode!r} is unknown: use {', '.join(get_args(Mode))}.")
+        if chunk is not None and chunk < 1:
+            raise ValueError(f"chunk={chunk} should be 1 task or more.")
+        if compiled and mode == "loop":
+            raise ValueError("tasks='loop' cannot be compiled: use 'batched', or compiled=False.")
+        self.mode = "batched" if compiled else mode
+        self.chunk = chunk
+        self._compiled = Compiled() if compiled else None
+
+    def __call__(
+        self, function: OneTask, episodes: Episode, seeds: Sequence[int] | None = None
+    ) -> tuple[Tensor, ...]:
+        """Return the results of all episodes, each stacked along a first dimension.
+
+        Args:
+            function: Returns tensors for one episode.
+            episodes: A meta-batch of B episodes.
+            seeds: Seeds of what is random in each episode, B of them; drawn from torch's global
+                generator if None.
+        """
+        if seeds is None:
+            seeds = torch.randint(2**62, (len(episodes.support.x),)).tolist()
+        parts = [self._run(function, *part) for part in self._parts(episodes, seeds)]
+        return tuple(torch.cat(results) for results in zip(*parts, strict=True))
+
+    def mean_loss(
+        self,
+        function: Callable[[Episode], tuple[Tensor, Tensor]],
+        episodes: Episode,
+        seeds: Sequence[int],
+        parameters: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Return the outputs of all episodes, detached, and their mean loss.
+
+        The gradient of each chunk is taken before the next one begins, so that the graph of one
+        chunk is all that is in memory; `backward` of the loss then hands their sum on.
+
+        Args:
+            function: Returns the outputs and the loss, a scalar, of one episode.
+            episodes: See `__call__`.
+            seeds: See `__call__`.
+            parameters: The only tensors that the gradient of the loss can reach.
+        """
+        keep_freed_memory()
+
+        def parts() -> Iterator[Sequence[Tensor]]:
+            for part, part_seeds in self._parts(episodes, seeds):
+                yield self._gradients(function, part, part_seeds, parameters)
+
+        outputs, loss = _mean_loss(parts, *parameters)
+        return outputs, loss
+
+    def _parts(
+        self, episodes: Episode, seeds: Sequence[int]
+    ) -> Iterator[tuple[Episode, Sequence[int]]]:
+        begin, size = 0, len(seeds)
+        while begin < size:
+            # asked for every part: after a first failure the mode is another
+            end = min(size, begin + (self.chunk or (1 if self.mode == "loop" else size)))
+            yield _each(episodes, itemgetter(slice(begin, end))), seeds[begin:end]
+            begin = end
+
+    def _run(
+        self, function: OneTask, episodes: Episode, seeds: Sequence[int]
+    ) -> tuple[Tensor, ...]:
+        batch = TaskBatch(seeds, episodes.support.x.device)
+        if self.mode == "batched":
+            return _batched(function, episodes, batch)
+        if self.mode == "auto":
+            try:
+                return _batched(function, episodes, batch)
+            except Exception as error:  # the loop serves, or says in its own words what is wrong
+                _log.debug("tasks run one after another: %s", error)
+                self.mode = "loop"
+        return _looped(function, episodes, seeds)
+
+    def _gradients(
+        self,
+        function: OneTask,
+        episodes: Episode,
+        seeds: Sequence[int],
+        parameters: Sequence[Tensor],
+    ) -> Sequence[Tensor]:
+        """Return outputs and losses of the tasks, and the gradients of the sum of the losses."""
+
+        def run(episodes: Episode, batch: TaskBatch | None = None) -> Sequence[Tensor]:
+            with torch.enable_grad():
+                if batch is None:
+                    outputs, losses = self._run(function, episodes, seeds)
+                else:
+                    outputs, losses = _batched(function, episodes, batch)
+                if not losses.requires_grad:
+                    return outputs, losses
+                total = losses.sum()
+                found = torch.autograd.grad(total, parameters, materialize_grads=True)
+            return outputs.detach(), losses.detach(), *found
+
+        if self._compiled is None:
+            return run(episodes)
+        return self._compiled(run, episodes, TaskBatch(seeds, episodes.support.x.device))
+
+
+class _MeanLoss(Function):
+    """The mean loss of all parts, whose gradients are taken while they are made."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, parts: Callable[[], Iterator[Sequence[Tensor]]], *parameters: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        results: list[tuple[Tensor, Tensor]] = []
+        totals: list[Tensor] = []
+        for outputs, losses, *gradients in parts():
+            results.append((outputs, losses))
+            totals = (
+                [a + b for a, b in zip(totals, gradients, strict=True)] if totals else gradients
+            )
+        all_outputs, all_losses = (torch.cat(tensors) for tensors in zip(*results, strict=True))
+        loss = all_losses.mean()
+        # without a gradient the loss is a number alone, and `backward` an error of torch's
+        ctx.mark_non_differentiable(all_outputs, *([] if totals else [loss]))
+        ctx.save_for_backward(*(total / len(all_losses) for total in totals))
+        return all_outputs, loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, _: Tensor, g: Tensor) -> Any:
+        return None, *(g * gradient for gradient in ctx.saved_tensors)
+
+
+_mean_loss: Callable[..., tuple[Tensor, Tensor]] = _MeanLoss.apply
+
+
+def _looped(function: OneTask, episodes: Episode, seeds: Sequence[int]) -> tuple[Tensor, ...]:
+    device = episodes.support.x.device
+    before, results = RandomState(device), []
+    for b, seed in enumerate(seeds):
+        seed_one(seed, device)
+        results.append(function(_each(episodes, itemgetter(b))))
+    before.restore()
+    return tuple(torch.stack(parts) for parts in zip(*results, strict=True))
+
+
+def _batched(function: OneTask, episodes: Episode, batch: TaskBatch) -> tuple[Tensor, ...]:
+    before = torch.get_rng_state()
+    with batch.active():
+        results = function(_each(episodes, lambda t: TaskTensor(t, aliased=True)))
+    if not torch.equal(before, torch.get_rng_state()):
+        torch.set_rng_state(before)
+        raise NotBatchableError("random numbers are drawn that would be those of all tasks")
+    return tuple(
+        r.value if isinstance(r, TaskTensor) else r.expand(len(batch), *r.shape) for r in results
+    )
+
+
+def _each(episodes: Episode, function: Callable[[Tensor], Tensor]) -> Episode:
+    support, query = (Samples(function(part.x), function(part.y)) for part in episodes)
+    return Episode(support, query)
