@@ -227,7 +227,8 @@ class MetaLearner(LightningModule):
         trainer.logged_metrics.update(values)
         numbers = {name: value.item() for name, value in values.items()}
         trainer.progress_bar_metrics.update(numbers)
-        every, step = trainer.log_every_n_steps, self.global_step
+        step = self.global_step
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined] # set where mypy is blind
         # not in the middle of a step of several meta-batches
         steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
         if steps and every and ((step + 1) % every == 0 or trainer.should_stop):
