@@ -8,13 +8,14 @@ Each round trains anew, one after the other: the bare loop (batches of the data 
 backward, optimizer) with 0 and with `--workers` worker processes, and `Trainer.fit` with metalit's
 CSV logger, without and with the progress bar, which writes into memory, not to a terminal. Parts
 are medians over steps, waits for data means, since workers deliver in bursts; ratios are medians
-over rounds. Lightning, logging and checks are what a step of fit spends outside of `score` and
-`backward`, less the data and the optimizer of the bare loop.
+over rounds. Lightning, logging and checks are what fit takes beyond the bare loop, milliseconds a
+step, with a learner that answers a constant, since they would drown in the noise of a real one.
 """
 
 import argparse
 import io
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -33,14 +34,16 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from training import RESULTS, call, commit
 
-from metalit import EpisodeDataModule, MetaLearner
+from metalit import EpisodeDataModule, MetaLearner, Samples
 from metalit.inner_loops import GradientDescent
-from metalit.learners import MAML
+from metalit.learners import MAML, Learner
 from metalit.loggers import CSV
 from metalit.messages import calm
 from metalit.metrics import Accuracy
 from metalit.tasks import LabelTasks
 
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+AROUND = 200  # steps without a learner
 PARTS = ("data", "forward", "backward", "optimizer")
 
 
@@ -101,19 +104,18 @@ def fresh(parts: tuple[Any, Any], steps: int, workers: int) -> Iterator[tuple[An
     yield copied.train(), its_data
 
 
-def bare(model: Any, data: Any) -> tuple[dict[str, list[float]], float]:
+def bare(model: Any, data: Any, now: Callable[[], float]) -> tuple[dict[str, list[float]], float]:
     """Train without Lightning; return the seconds of each part, step by step, and the total."""
     data.setup("fit")
     optimizer = model.optimizer(model.parameters())
     times: dict[str, list[float]] = {part: [] for part in PARTS}
     loader = data.train_dataloader()
-    begin = last = time.perf_counter()
+    begin = last = now()
 
     def note(part: str) -> None:
         nonlocal last
-        now = time.perf_counter()
-        times[part].append(now - last)
-        last = now
+        then, last = last, now()
+        times[part].append(last - then)
 
     batches = iter(loader)
     while (batch := next(batches, None)) is not None:
@@ -129,50 +131,48 @@ def bare(model: Any, data: Any) -> tuple[dict[str, list[float]], float]:
     return times, last - begin
 
 
+class Constant(Learner):
+    """Answers one number to everything, so that a step is what is around the learner."""
+
+    def __init__(self, shape: torch.Size) -> None:
+        super().__init__()
+        self.shape = shape
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, support: Samples, query: Tensor) -> Tensor:
+        """Return outputs of the shape `(Q, K)` that the real learner gives."""
+        return self.weight.expand(self.shape)
+
+
+def around(parts: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The same without its learner."""
+    with fresh(parts, 1, 0) as (model, data):
+        data.setup("fit")
+        batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+        model.learner = Constant(model(batch).shape[1:])
+    return model, data
+
+
 class Clock(Callback):
-    """Times the steps of a run, and what of them is spent inside the learner.
+    """Seconds from the first step of training to the last."""
 
-    Attributes:
-        total: Seconds from the first step of training to the last.
-        outside: Seconds of every step but the last that were not spent in `score` or `backward`.
-    """
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+        self.total = 0.0
 
-    def __init__(self) -> None:
-        self.total = self.inside = 0.0
-        self.outside: list[float] = []
-        self.began: float | None = None
-
-    def timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a method that counts as inside."""
-
-        def call(*args: Any) -> Any:
-            begin = time.perf_counter()
-            result = method(*args)
-            self.inside += time.perf_counter() - begin
-            return result
-
-        return call
-
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Start, and look into the model."""
-        self.total = -time.perf_counter()
-        pl_module.score, pl_module.backward = map(self.timed, (pl_module.score, pl_module.backward))
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        """Note the time since the last step began."""
-        now = time.perf_counter()
-        if self.began is not None:
-            self.outside.append(now - self.began - self.inside)
-        self.began, self.inside = now, 0.0
+    def on_train_start(self, *_: Any) -> None:
+        """Start."""
+        self.total -= self.now()
 
     def on_train_end(self, *_: Any) -> None:
         """Stop."""
-        self.total += time.perf_counter()
+        self.total += self.now()
 
 
-def fit(model: Any, data: Any, bar: bool, profiler: SimpleProfiler | None = None) -> Clock:
-    """Train with Lightning, and return the times."""
-    clock = Clock()
+def fit(
+    model: Any, data: Any, clock: Clock, bar: bool = False, profiler: SimpleProfiler | None = None
+) -> None:
+    """Train with Lightning."""
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         trainer = Trainer(
             accelerator="cpu",
@@ -181,44 +181,52 @@ def fit(model: Any, data: Any, bar: bool, profiler: SimpleProfiler | None = None
             logger=CSV(folder),
             callbacks=[clock],
             profiler=profiler,
+            log_every_n_steps=10,
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=bar,
             default_root_dir=folder,
         )
         trainer.fit(model, data)
-    return clock
 
 
-def measure(parts: tuple[Any, Any], steps: int, rounds: int, workers: int) -> dict[str, Any]:
+def measure(
+    parts: tuple[Any, Any], steps: int, rounds: int, workers: int, now: Callable[[], float]
+) -> dict[str, Any]:
     """Measure all ways of training, round after round; milliseconds and ratios."""
     times: dict[str, list[float]] = {part: [] for part in PARTS}
     found: dict[str, list[float]] = {}
+    empty = around(parts)
 
     def keep(name: str, value: float) -> None:
         found.setdefault(name, []).append(value)
 
     for _ in range(rounds):
         with fresh(parts, steps, 0) as made:
-            its, alone = bare(*made)
+            its, alone = bare(*made, now)
         for part in PARTS:
             times[part] += its[part]
         keep("step_ms", 1e3 * alone / steps)
         keep("waits_0_workers", sum(its["data"]) / alone)
         with fresh(parts, steps, workers) as made:
-            its, _ = bare(*made)
+            its, _ = bare(*made, time.perf_counter)
         # without the first steps, in which workers start and fill their queues
         settled = {part: sum(values[1 + 2 * workers :]) for part, values in its.items()}
         keep(f"waits_{workers}_workers", settled["data"] / sum(settled.values()))
-        known = 1e3 * (median(times["data"]) + median(times["optimizer"]))
+        with fresh(empty, AROUND, 0) as made:
+            _, nothing = bare(*made, now)
         for name, bar in (("fit", False), ("fit_with_bar", True)):
-            with fresh(parts, steps, 0) as made:
-                clock = fit(*made, bar)
-            keep(f"{name}_to_bare", clock.total / alone)
-            keep(f"{name}_beyond_ms", 1e3 * median(clock.outside) - known)
+            for these, count, base in ((parts, steps, alone), (empty, AROUND, nothing)):
+                clock = Clock(now)
+                with fresh(these, count, 0) as made:
+                    fit(*made, clock, bar)
+                if these is parts:
+                    keep(f"{name}_to_bare", clock.total / base)
+                else:
+                    keep(f"{name}_beyond_ms", 1e3 * (clock.total - base) / count)
     with fresh(parts, steps, 0) as made, tempfile.TemporaryDirectory() as folder:
         profiler = SimpleProfiler(folder, "profile")  # which would print without a file
-        fit(*made, False, profiler)
+        fit(*made, Clock(now), profiler=profiler)
     actions = {name: 1e3 * sum(s) / steps for name, s in profiler.recorded_durations.items()}
     return {
         **{f"{part}_ms": 1e3 * median(values) for part, values in times.items()},
@@ -249,6 +257,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu where others work")
     parser.add_argument("--results", type=Path, default=RESULTS / "profile.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -258,7 +267,9 @@ def main() -> None:
     rows = {}
     for name in options.workloads:
         made = known[name]() if name in known else of_config(name)
-        rows[name] = measure(made, options.steps, options.rounds, options.workers)
+        rows[name] = measure(
+            made, options.steps, options.rounds, options.workers, CLOCKS[options.clock]
+        )
         print(show(name, rows[name], options.workers), flush=True)
     result = {
         "command": " ".join(["python", "benchmarks/profiling.py", *sys.argv[1:]]),
@@ -266,10 +277,12 @@ def main() -> None:
         "torch": torch.__version__,
         "cores": os.cpu_count(),
         "threads": options.threads,
+        "clock": options.clock,
         "workloads": rows,
     }
     options.results.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     main()

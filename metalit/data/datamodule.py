@@ -34,6 +34,10 @@ class EpisodeDataModule(LightningDataModule):
         val_episodes: Validation episodes, over all processes.
         test_episodes: Test episodes, over all processes; the field reports 600 or more.
         num_workers: Worker processes of each loader; 0 builds episodes in the main process.
+            Look-ups (`LabelTasks`, `ClusterTasks`, `AugmentationTasks`) take less time than
+            handing their episodes over from a worker. Workers help where tasks compute, as those
+            that fit a teacher do (milliseconds an episode), and a core is idle;
+            `benchmarks/profiling.py CONFIG` says how long data are waited for with and without.
         seed: Seed of all episodes.
 
     Raises:
@@ -101,7 +105,9 @@ class EpisodeDataModule(LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        """Move the episodes; Lightning's own would walk through every seed."""
+        """Move the episodes; Lightning's own would walk through every seed, on the CPU too."""
+        if batch.episodes.support.x.device == device:
+            return batch
         moved = super().transfer_batch_to_device(batch.episodes, device, dataloader_idx)
         return batch._replace(episodes=moved)
 
