@@ -18,7 +18,7 @@ def episode_seeds(seed: int, stage: str, index: int) -> tuple[int, int]:
     They are the state of `np.random.SeedSequence([seed, stage's number, index])`.
     """
     entropy = seed, STAGES.index(stage), index
-    if all(0 <= number < _WORD - _BLOCK for number in entropy):
+    if min(entropy) >= 0 and max(entropy) < _WORD - _BLOCK:
         block, place = divmod(index, _BLOCK)
         return _block_of_seeds(*entropy[:2], block * _BLOCK)[place]
     draw, transform = np.random.SeedSequence(entropy).generate_state(2, np.uint64).tolist()

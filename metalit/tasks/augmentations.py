@@ -91,7 +91,7 @@ class AugmentationTasks(TaskDistribution):
             *(
                 Samples(
                     images.repeat_interleave(size, 1),
-                    class_labels(self.way, size).repeat(len(drawn), 1),
+                    class_labels(len(drawn), self.way, size),
                 )
                 for size in (self.shot, self.query_shot)
             )

@@ -79,9 +79,10 @@ def smallest(keys: Tensor, size: int) -> Tensor:
     return order[..., :size]
 
 
-def class_labels(way: int, size: int) -> Tensor:
-    """Labels of `way` classes of `size` samples in class-major order, int64, `(way * size,)`."""
-    return torch.arange(way).repeat_interleave(size)
+def class_labels(batch: int, way: int, size: int) -> Tensor:
+    """Labels of `way` classes of `size` samples in class-major order, int64, `(B, way * size)`."""
+    labels = torch.arange(way).view(1, way, 1).expand(batch, way, size)
+    return labels.contiguous().view(batch, way * size)
 
 
 class ClassIndex:
@@ -160,6 +161,4 @@ def _look_up(x: Tensor, indices: Tensor) -> Samples:
     """The samples of indices `(B, way, size)` in class-major order, labelled by row."""
     batch, way, size = indices.shape
     rows = to_float(x.index_select(0, indices.flatten()))
-    return Samples(
-        rows.view(batch, way * size, *x.shape[1:]), class_labels(way, size).repeat(batch, 1)
-    )
+    return Samples(rows.view(batch, way * size, *x.shape[1:]), class_labels(batch, way, size))
