@@ -117,7 +117,7 @@ class MetaLearner(LightningModule):
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
         sequence = np.random.SeedSequence([self.seed, progress.processed, self.global_rank])
         seed = int(sequence.generate_state(1, np.uint64)[0])
-        # not torch.manual_seed, which for each kind of device that is absent keeps a traceback
+        # not torch.manual_seed, which takes a traceback for each kind of device that is absent
         torch.default_generator.manual_seed(seed)
         if self.device.type != "cpu":
             torch.get_device_module(self.device).manual_seed(seed)

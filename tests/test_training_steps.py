@@ -84,7 +84,9 @@ def test_a_step_is_logged_as_log_dict_would_log_it(
     assert len({row["train/loss"] for row in ours.metrics}) == 14
 
 
-def test_a_step_seeds_what_torch_draws_and_remembers_nothing_of_it(tmp_path: Path) -> None:
+def test_a_step_seeds_what_torch_draws_and_asks_nothing_of_absent_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn = []
 
     class Drawing(MetaLearner):
@@ -92,8 +94,9 @@ def test_a_step_seeds_what_torch_draws_and_remembers_nothing_of_it(tmp_path: Pat
             drawn.append(torch.initial_seed())
             return super().training_step(episodes, batch_idx)
 
-    waiting = len(torch.cuda._queued_calls)  # where torch.manual_seed would leave one a step
+    asked: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", asked.append)
     fit(partial(Drawing, seed=3), tmp_path, 8, logger=False)
     sequences = [np.random.SeedSequence([3, step, 0]) for step in range(len(drawn))]
     assert drawn == [int(each.generate_state(1, np.uint64)[0]) for each in sequences]
-    assert len(torch.cuda._queued_calls) == waiting
+    assert not asked
