@@ -1,5 +1,6 @@
 """Samples and episodes: the two tuples that every part of metalit passes on."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,6 +29,27 @@ class Episode(NamedTuple):
 
     support: Samples
     query: Samples
+
+
+def stack(episodes: Sequence[Episode]) -> Episode:
+    """Make a meta-batch of episodes of one shape.
+
+    Raises:
+        ValueError: If the episodes have different shapes.
+    """
+    shapes = {tuple(part.x.shape for part in episode) for episode in episodes}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"the episodes of one meta-batch have different shapes {sorted(shapes)}: "
+            "let the tasks draw one shape, or set meta_batch_size=1."
+        )
+    supports, queries = zip(*episodes, strict=True)
+    return Episode(*(Samples(*map(torch.stack, zip(*s, strict=True))) for s in (supports, queries)))
+
+
+def first(episodes: Episode) -> Episode:
+    """Return the first episode of a meta-batch."""
+    return Episode(*(Samples(*(tensor[0] for tensor in part)) for part in episodes))
 
 
 def unlabelled(x: Tensor, n_clusters: int | None = None) -> Samples:

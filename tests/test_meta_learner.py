@@ -55,7 +55,7 @@ def make_trainer(folder: Path, *callbacks: Callback, **arguments: Any) -> Traine
 
 def make_batch(*numbers: int, tasks: TaskDistribution | None = None) -> Episode:
     dataset = EpisodeDataset(tasks or SinusoidTasks(3, 4), 0, "test", 8)
-    return dataset.collate([dataset[number] for number in numbers]).episodes
+    return dataset.meta_batch(numbers).episodes
 
 
 class Losses(Callback):
@@ -94,7 +94,7 @@ def test_validation_and_test_report_mean_and_interval_over_all_episodes(tmp_path
     for run, stage, count in ((trainer.validate, "val", 5), (trainer.test, "test", 7)):
         (logged,) = run(model, make_data(), verbose=False)
         dataset = EpisodeDataset(SinusoidTasks(3, 4), 0, stage, count)
-        batch = dataset.collate([dataset[i] for i in range(count)]).episodes
+        batch = dataset.meta_batch(range(count)).episodes
         loss, values = model.eval().score(batch)
         name = f"{stage}/mean_squared_error"
         assert set(logged) == {f"{stage}/loss", name, f"{name}_ci95"}
@@ -140,7 +140,7 @@ def test_learners_can_take_gradients_while_the_trainer_evaluates(tmp_path: Path)
     model = MetaLearner(AutogradLearner(), nn.MSELoss(), MeanSquaredError())
     (logged,) = make_trainer(tmp_path).test(model, make_data(), verbose=False)
     dataset = EpisodeDataset(SinusoidTasks(3, 4), 0, "test", 7)
-    batch = dataset.collate([dataset[i] for i in range(7)]).episodes
+    batch = dataset.meta_batch(range(7)).episodes
     assert logged["test/loss"] == pytest.approx(model.eval().score(batch)[0].item(), rel=1e-5)
     with torch.inference_mode():
         made_here = make_batch(0, 1)

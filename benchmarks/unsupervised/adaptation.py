@@ -43,12 +43,7 @@ RATES = (0.1, 0.3, 1.0, 3.0, 10.0)
 def episodes_of(data: Any, stage: str, number: int) -> Episode:
     """The first episodes of a stage, as one meta-batch."""
     dataset = EpisodeDataset(data.test_tasks if stage == "test" else data.tasks, 0, stage, number)
-    parts = [dataset[i][0] for i in range(number)]
-    support, query = (
-        Samples(*(torch.stack(values) for values in zip(*side, strict=True)))
-        for side in zip(*parts, strict=True)
-    )
-    return Episode(support, query)
+    return dataset.meta_batch(range(number)).episodes
 
 
 @torch.no_grad()

@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     for kind, tasks in kinds().items():
         if kind != "both":
             dataset = EpisodeDataset(tasks, TEST_SEED, "test", options.test)
-            tests[kind] = [dataset[number][0] for number in range(options.test)]
+            tests[kind] = [dataset[number] for number in range(options.test)]
     networks, seconds = {UNTRAINED: untrained()}, {}
     for kind, tasks in kinds().items():
         networks[kind], seconds[kind] = train(tasks, options.tables, options.seed)

@@ -1,9 +1,10 @@
 """Episodic data: episodes by number, and the data module that yields them in meta-batches."""
 
 from .datamodule import EpisodeDataModule
-from .episode_dataset import EpisodeDataset, MetaBatch, episode_seeds
+from .episode_dataset import EpisodeDataset, MetaBatch
 from .image_patches import ImagePatches
 from .sampler import MetaBatchSampler
+from .seeds import episode_seeds
 from .support_query import SupportQuery
 
 __all__ = [

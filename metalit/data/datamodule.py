@@ -34,6 +34,10 @@ class EpisodeDataModule(LightningDataModule):
         val_episodes: Validation episodes, over all processes.
         test_episodes: Test episodes, over all processes; the field reports 600 or more.
         num_workers: Worker processes of each loader; 0 builds episodes in the main process.
+            Look-ups (`LabelTasks`, `ClusterTasks`, `AugmentationTasks`) take less time than
+            handing their episodes over from a worker. Workers help where tasks compute, as those
+            that fit a teacher do (milliseconds an episode), and a core is idle;
+            `benchmarks/profiling.py CONFIG` says how long data are waited for with and without.
         seed: Seed of all episodes.
 
     Raises:
@@ -86,22 +90,34 @@ class EpisodeDataModule(LightningDataModule):
             # use_distributed_sampler Lightning would try to split it once more, and fail
             self.trainer._accelerator_connector.use_distributed_sampler = False
 
-    def train_dataloader(self) -> DataLoader[tuple[Episode, int]]:
+    def train_dataloader(self) -> DataLoader[Episode]:
         """Return the loader of training episodes, from the meta-batch that is next."""
         return self._loader("train", self.episodes_per_epoch, self._batches_done, limit=False)
 
-    def val_dataloader(self) -> DataLoader[tuple[Episode, int]]:
+    def val_dataloader(self) -> DataLoader[Episode]:
         """Return the loader of validation episodes, the same each time."""
         return self._loader("val", self.val_episodes)
 
-    def test_dataloader(self) -> DataLoader[tuple[Episode, int]]:
+    def test_dataloader(self) -> DataLoader[Episode]:
         """Return the loader of test episodes, the same each time."""
         return self._loader("test", self.test_episodes)
 
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Move the episodes; Lightning's own would walk through every seed, on the CPU too."""
+        if batch.episodes.support.x.device == device:
+            return batch
+        moved = super().transfer_batch_to_device(batch.episodes, device, dataloader_idx)
+        return batch._replace(episodes=moved)
+
     def on_after_batch_transfer(self, batch: MetaBatch, dataloader_idx: int) -> Episode:
         """Transform the episodes on the device, each with a generator of its own."""
+        tasks = self._fitted[batch.stage]
+        if type(tasks).transform is TaskDistribution.transform:  # no need of generators
+            return batch.episodes
         generators = [torch.Generator().manual_seed(seed) for seed in batch.seeds]
-        return self._fitted[batch.stage].transform(batch.episodes, generators)
+        return tasks.transform(batch.episodes, generators)
 
     def inputs(self, split: str) -> Tensor:
         """Return the inputs of a split without labels, of shape `(N, *features)`."""
@@ -120,7 +136,7 @@ class EpisodeDataModule(LightningDataModule):
         episodes: int,
         start: Callable[[], int] = lambda: 0,
         limit: bool = True,
-    ) -> DataLoader[tuple[Episode, int]]:
+    ) -> DataLoader[Episode]:
         rank, world_size = (
             (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         )
@@ -131,7 +147,7 @@ class EpisodeDataModule(LightningDataModule):
                 episodes, self.meta_batch_size, rank, world_size, start, limit
             ),
             num_workers=self.num_workers,
-            collate_fn=dataset.collate,
+            collate_fn=_as_it_is,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )
@@ -143,3 +159,8 @@ class EpisodeDataModule(LightningDataModule):
             return 0
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
         return int(progress.processed)
+
+
+def _as_it_is(batch: Any) -> Any:
+    """The data set stacks its episodes itself."""
+    return batch

@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
-from ..episodes import Episode
+from ..episodes import Episode, first, stack
 from ..tasks import TaskDistribution
-
-STAGES = ("train", "val", "test", "predict")
+from .seeds import episode_seeds
 
 
 class MetaBatch(NamedTuple):
@@ -27,11 +25,12 @@ class MetaBatch(NamedTuple):
     stage: str
 
 
-class EpisodeDataset(Dataset[tuple[Episode, int]]):
+class EpisodeDataset(Dataset[Episode]):
     """Episode i of a stage, as a pure function of `(seed, stage, i)`.
 
     Nothing is remembered between two calls: every worker, rank, world size and restart gets the
-    same episode for the same number, and no random state ever needs to be saved.
+    same episode for the same number, alone or in a meta-batch, and no random state ever needs to be
+    saved.
 
     Args:
         tasks: The fitted distribution to draw from.
@@ -50,27 +49,26 @@ class EpisodeDataset(Dataset[tuple[Episode, int]]):
         """Return the number of episodes."""
         return self.episodes
 
-    def __getitem__(self, index: int) -> tuple[Episode, int]:
-        """Return episode `index` and the seed of its transform."""
-        draw_seed, transform_seed = episode_seeds(self.seed, self.stage, index)
-        generator = torch.Generator().manual_seed(draw_seed)
-        tasks = self.tasks.at(index) if self.stage == "train" else self.tasks
-        return tasks.sample(generator), transform_seed
+    def __getitem__(self, index: int) -> Episode:
+        """Return episode `index`."""
+        return first(self.meta_batch([index]).episodes)
 
-    def collate(self, items: Sequence[tuple[Episode, int]]) -> MetaBatch:
-        """Stack episodes into a meta-batch."""
-        shapes = {tuple(part.x.shape for part in episode) for episode, _ in items}
-        if len(shapes) > 1:
-            raise ValueError(
-                f"the episodes of one meta-batch have different shapes {sorted(shapes)}: "
-                "let the tasks draw one shape, or set meta_batch_size=1."
-            )
-        episodes = default_collate([episode for episode, _ in items])
-        return MetaBatch(episodes, [seed for _, seed in items], self.stage)
+    def __getitems__(self, indices: Sequence[int]) -> MetaBatch:
+        """Return a meta-batch; torch's loaders ask for all of a batch at once by this name."""
+        return self.meta_batch(indices)
 
+    def meta_batch(self, indices: Sequence[int]) -> MetaBatch:
+        """Return the episodes of these numbers and the seeds of their transforms.
 
-def episode_seeds(seed: int, stage: str, index: int) -> tuple[int, int]:
-    """Return the seeds for drawing and for transforming episode `index` of a stage."""
-    sequence = np.random.SeedSequence([seed, STAGES.index(stage), index])
-    draw, transform = sequence.generate_state(2, np.uint64)
-    return int(draw), int(transform)
+        Raises:
+            ValueError: If the episodes have different shapes.
+        """
+        seeds = [episode_seeds(self.seed, self.stage, index) for index in indices]
+        generators = [torch.Generator().manual_seed(draw) for draw, _ in seeds]
+        tasks = [self.tasks.at(i) if self.stage == "train" else self.tasks for i in indices]
+        if all(each is tasks[0] for each in tasks):
+            episodes = tasks[0].sample_batch(generators)
+        else:  # a curriculum
+            pairs = zip(tasks, generators, strict=True)
+            episodes = stack([each.sample(generator) for each, generator in pairs])
+        return MetaBatch(episodes, [transform for _, transform in seeds], self.stage)

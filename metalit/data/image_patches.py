@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..datasets.images import find_images, open_image
 from ..episodes import Episode, Samples
-from .episode_dataset import episode_seeds
+from .seeds import episode_seeds
 
 
 class ImagePatches(LightningDataModule):

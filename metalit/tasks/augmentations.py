@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..augmentations import Augmentation
-from ..episodes import Episode, Samples
+from ..episodes import Episode, Samples, first
 from .base import TaskDistribution
 from .classes import check_data, check_sizes, class_labels, draw_distinct, no_data, to_float
 
@@ -78,15 +78,23 @@ class AugmentationTasks(TaskDistribution):
         Raises:
             RuntimeError: If `fit` was not called.
         """
+        return first(self.sample_batch([generator]))
+
+    def sample_batch(self, generators: Sequence[torch.Generator]) -> Episode:
+        """Draw the images of each episode, and look all of them up at once."""
         if self._x is None:
             raise no_data(self)
-        images = to_float(self._x.index_select(0, draw_distinct(len(self._x), self.way, generator)))
+        drawn = draw_distinct(len(self._x), self.way, generators)
+        images = to_float(self._x.index_select(0, drawn.flatten()))
+        images = images.view(*drawn.shape, *images.shape[1:])
         return Episode(
-            Samples(images.repeat_interleave(self.shot, 0), class_labels(self.way, self.shot)),
-            Samples(
-                images.repeat_interleave(self.query_shot, 0),
-                class_labels(self.way, self.query_shot),
-            ),
+            *(
+                Samples(
+                    images.repeat_interleave(size, 1),
+                    class_labels(len(drawn), self.way, size),
+                )
+                for size in (self.shot, self.query_shot)
+            )
         )
 
     def transform(self, episodes: Episode, generators: Sequence[torch.Generator]) -> Episode:

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ..episodes import Episode
+from ..episodes import Episode, stack
 
 
 class TaskDistribution(ABC):
@@ -48,6 +48,16 @@ class TaskDistribution(ABC):
             Support and query with float32 x and fixed shapes (see `Samples`), disjoint where they
             come from the same data.
         """
+
+    def sample_batch(self, generators: Sequence[torch.Generator]) -> Episode:
+        """Draw a meta-batch of B episodes; episode b is, bit for bit, `sample(generators[b])`.
+
+        Override it where that is cheaper at once: draw per episode, look all samples up together.
+
+        Args:
+            generators: B CPU generators, one an episode.
+        """
+        return stack([self.sample(generator) for generator in generators])
 
     def transform(self, episodes: Episode, generators: Sequence[torch.Generator]) -> Episode:
         """Change how a meta-batch of B episodes looks, on whatever device it is on.

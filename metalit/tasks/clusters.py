@@ -1,6 +1,7 @@
 """Episodes from clusters of unlabelled data."""
 
 import logging
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -10,10 +11,10 @@ from sklearn.base import BaseEstimator
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
-from ..episodes import Episode
+from ..episodes import Episode, first
 from ..scikit import one_thread, seeded_clone
 from .base import TaskDistribution
-from .classes import ClassIndex, check_data, check_sizes, class_episode, no_data
+from .classes import ClassIndex, check_data, check_sizes, class_episodes, no_data
 from .embeddings import embed
 
 _log = logging.getLogger(__name__)
@@ -134,13 +135,18 @@ class ClusterTasks(TaskDistribution):
         Raises:
             RuntimeError: If `fit` was not called.
         """
+        return first(self.sample_batch([generator]))
+
+    def sample_batch(self, generators: Sequence[torch.Generator]) -> Episode:
+        """Draw the samples of each episode, and look all of them up at once."""
         if self._data is None:
             raise no_data(self)
-        x, indices = self._data
-        index = indices[int(torch.randint(len(indices), (), generator=generator))]
-        return class_episode(
-            x, index.draw(self.way, self.shot + self.query_shot, generator), self.shot
-        )
+        x, partitions = self._data
+        drawn = []
+        for generator in generators:
+            classes = partitions[int(torch.randint(len(partitions), (), generator=generator))]
+            drawn.append(classes.draw(self.way, self.shot + self.query_shot, [generator]))
+        return class_episodes(x, torch.cat(drawn), self.shot)
 
     def _partition(self, embedded: NDArray[np.float32], number: int) -> Tensor:
         """Cluster a scaled embedding, float32 `(N, D)`; return labels `(N,)`, -1 for noise."""

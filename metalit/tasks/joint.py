@@ -53,6 +53,10 @@ class JointTasks(TaskDistribution):
         """Draw an episode of the tasks."""
         return self.tasks.sample(generator)
 
+    def sample_batch(self, generators: Sequence[torch.Generator]) -> Episode:
+        """Draw episodes of the tasks."""
+        return self.tasks.sample_batch(generators)
+
     def transform(self, episodes: Episode, generators: Sequence[torch.Generator]) -> Episode:
         """Transform as the tasks do, then give both sets the rows of both."""
         support, query = self.tasks.transform(episodes, generators)

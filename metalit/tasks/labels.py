@@ -1,13 +1,14 @@
 """Episodes from labelled data."""
 
+from collections.abc import Sequence
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from ..episodes import Episode
+from ..episodes import Episode, first
 from .base import TaskDistribution
-from .classes import ClassIndex, check_data, check_sizes, class_episode, no_data
+from .classes import ClassIndex, check_data, check_sizes, class_episodes, no_data
 
 
 class LabelTasks(TaskDistribution):
@@ -82,8 +83,12 @@ class LabelTasks(TaskDistribution):
         Raises:
             RuntimeError: If `fit` was not called.
         """
+        return first(self.sample_batch([generator]))
+
+    def sample_batch(self, generators: Sequence[torch.Generator]) -> Episode:
+        """Draw the samples of each episode, and look all of them up at once."""
         if self._data is None:
             raise no_data(self)
         x, classes = self._data
-        indices = classes.draw(self.way, self.shot + self.query_shot, generator)
-        return class_episode(x, indices, self.shot)
+        indices = classes.draw(self.way, self.shot + self.query_shot, generators)
+        return class_episodes(x, indices, self.shot)

@@ -97,3 +97,7 @@ class Curriculum(TaskDistribution):
     def sample(self, generator: torch.Generator) -> Episode:
         """Draw an episode of the end of the curriculum."""
         return self.last.sample(generator)
+
+    def sample_batch(self, generators: Sequence[torch.Generator]) -> Episode:
+        """Draw episodes of the end of the curriculum."""
+        return self.last.sample_batch(generators)

@@ -68,7 +68,7 @@ def direct_evaluation(model: MetaLearner, steps: int) -> tuple[float, float]:
     maml = MAML(model.learner.network, loop, nn.CrossEntropyLoss()).eval()
     values = []
     for number in range(10):
-        (support, query), _ = episodes[number]
+        support, query = episodes[number]
         hits = maml(support, query.x).argmax(1) == query.y
         values.append(hits.double().mean().item())
     return float(np.mean(values)), float(1.96 * np.std(values, ddof=1) / np.sqrt(len(values)))

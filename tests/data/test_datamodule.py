@@ -177,7 +177,7 @@ def test_each_episode_is_transformed_by_its_own_seed_after_the_transfer() -> Non
     assert not torch.allclose(noise[0], noise[1])
     for place in range(2):
         one = module.train_dataloader().dataset
-        alone = module.on_after_batch_transfer(one.collate([one[place]]), 0)
+        alone = module.on_after_batch_transfer(one.meta_batch([place]), 0)
         assert torch.equal(alone.query.x[0], found.query.x[place])
 
 

@@ -71,7 +71,7 @@ def report(folder: Path, tasks: TaskDistribution, metric: EpisodeMetric, referen
 def by_hand(tasks: TaskDistribution, score) -> list[float]:
     """Mean and interval of a score of (support, query) over the episodes of the report."""
     episodes = EpisodeDataset(tasks, seed=1, stage="test", episodes=6)
-    values = [score(*episodes[number][0]) for number in range(6)]
+    values = [score(*episodes[number]) for number in range(6)]
     return [float(np.mean(values)), float(1.96 * np.std(values, ddof=1) / 6**0.5)]
 
 

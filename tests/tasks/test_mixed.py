@@ -28,12 +28,12 @@ def curriculum(episodes: int = 400) -> Curriculum:
 
 def marks(tasks: TaskDistribution, numbers: range, stage: str = "train") -> list[float]:
     dataset = EpisodeDataset(tasks, seed=7, stage=stage, episodes=10_000)
-    return [dataset[number][0].support.x[0, 0].item() for number in numbers]
+    return [dataset[number].support.x[0, 0].item() for number in numbers]
 
 
 def values(tasks: TaskDistribution, numbers: list[int]) -> dict[int, list[float]]:
     dataset = EpisodeDataset(tasks, seed=7, stage="train", episodes=10_000)
-    return {number: dataset[number][0].support.x[0].tolist() for number in numbers}
+    return {number: dataset[number].support.x[0].tolist() for number in numbers}
 
 
 def share(drawn: list[float]) -> float:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from metalit import Episode, EpisodeDataModule, augmentations
 from metalit.data import EpisodeDataset
+from metalit.episodes import stack as stack_episodes
 from metalit.hyperparameters import build_arguments, describe
 from metalit.tables.makers import blobs
 from metalit.tasks import (
@@ -141,11 +142,23 @@ def test_support_and_query_share_no_sample(name: str) -> None:
 
 def stack(tasks: TaskDistribution, seeds: list[int]) -> Episode:
     dataset = EpisodeDataset(tasks, 0, "train", 8)
-    return dataset.collate([dataset[seed] for seed in seeds]).episodes
+    return dataset.meta_batch(seeds).episodes
 
 
 def generators(seeds: list[int]) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+@every_tasks
+@pytest.mark.parametrize("seeds", [[4], [4, 1, 7, 1]])
+def test_a_batch_holds_bit_for_bit_the_episodes_that_are_drawn_alone(
+    name: str, seeds: list[int]
+) -> None:
+    tasks, random_state = make_tasks(name), torch.get_rng_state()
+    together = tasks.sample_batch(generators(seeds))
+    assert equal(together, stack_episodes([draw(tasks, seed) for seed in seeds]))
+    assert all(t.is_contiguous() for part in together for t in part)
+    assert torch.equal(torch.get_rng_state(), random_state)
 
 
 @every_tasks
@@ -174,7 +187,7 @@ def test_a_transform_does_not_change_the_episodes_that_it_is_given(name: str) ->
 def test_a_distribution_draws_the_same_in_the_workers_of_a_loader(name: str) -> None:
     dataset = EpisodeDataset(make_tasks(name), seed=0, stage="train", episodes=4)
     loaders = (
-        DataLoader(dataset, 2, num_workers=workers, collate_fn=dataset.collate)
+        DataLoader(dataset, 2, num_workers=workers, collate_fn=lambda batch: batch)
         for workers in (0, 1)
     )
     for alone, worked in zip(*loaders, strict=True):
