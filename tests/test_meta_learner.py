@@ -243,7 +243,17 @@ def test_a_checkpoint_is_loaded_without_any_other_argument(tmp_path: Path) -> No
     loaded = MetaLearner.load_from_checkpoint(fitted_checkpoint(model, tmp_path))
     assert loaded.description() == model.description()
     assert set(loaded.description()) == {
-        *("learner", "loss", "metric", "optimizer", "lr_scheduler", "seed", "tasks", "chunk")
+        *(
+            "learner",
+            "loss",
+            "metric",
+            "optimizer",
+            "lr_scheduler",
+            "seed",
+            "tasks",
+            "chunk",
+            "compiled",
+        )
     }
     batch = make_batch(0, 1)
     assert torch.equal(loaded.eval()(batch), model.eval()(batch))

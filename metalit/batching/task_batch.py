@@ -79,17 +79,20 @@ class RandomState:
 
     Args:
         device: A device that may be drawn from, beside the CPU.
+        before: An earlier state, of which the memory is shared if nothing has been drawn since.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        batch = _ACTIVE.get()
-        if batch is not None:
-            self._sources = list(batch._generators)
-            self._batch: TaskBatch | None = batch
-        else:
-            self._sources = _default_generators(device)
-            self._batch = None
+    def __init__(self, device: torch.device, before: "RandomState | None" = None) -> None:
+        self._batch = _ACTIVE.get()
+        self._sources = (
+            _default_generators(device) if self._batch is None else list(self._batch._generators)
+        )
         self._states = [source.get_state() for source in self._sources]
+        if before is not None and len(before._states) == len(self._states):
+            self._states = [
+                old if torch.equal(old, new) else new
+                for old, new in zip(before._states, self._states, strict=True)
+            ]
 
     def restore(self) -> None:
         """Go back to the state."""

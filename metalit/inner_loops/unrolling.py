@@ -167,8 +167,10 @@ class _Walk:
 
     def begin(self, values: Sequence[Tensor]) -> Sequence[Tensor]:
         """Go forward through all steps, keeping the parameters where a segment begins."""
+        random = None
         for begin, end in pairwise(self.ends):
-            self.kept.append((values, RandomState(self.device)))
+            random = RandomState(self.device, random)
+            self.kept.append((values, random))
             values = self.forward(values, end - begin)
         return values
 

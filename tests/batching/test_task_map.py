@@ -1,0 +1,175 @@
+import logging
+import shutil
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from metalit import Episode, MetaLearner, Samples
+from metalit.batching import NotBatchableError, TaskMap
+from metalit.inner_loops import GradientDescent
+from metalit.learners import MAML, Learner, Prototypes
+from metalit.metrics import Accuracy
+from metalit.networks import MLP
+
+from .test_equality import error, make_episodes, make_network, results
+
+
+class Unbatchable(Learner):
+    """Asks for the number of classes, as a loop over tasks can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Linear(6, 3).double()
+
+    def forward(self, support: Samples, query: Tensor) -> Tensor:
+        way = int(support.y.max()) + 1
+        return self.network(query)[:, :way]
+
+
+def model_of(learner: Learner, **options: Any) -> MetaLearner:
+    return MetaLearner(learner, nn.CrossEntropyLoss(), Accuracy(), **options).train()
+
+
+def test_auto_falls_back_to_the_loop_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    learner, episodes = Unbatchable(), make_episodes((6,))
+    wanted = model_of(learner, tasks="loop").score(episodes)
+    model = model_of(learner)
+    with caplog.at_level(logging.DEBUG):
+        found = model.score(episodes)
+        again = model.score(episodes)
+    assert torch.equal(found[0], wanted[0])
+    assert torch.equal(again[0], wanted[0])
+    (message,) = [r.getMessage() for r in caplog.records if r.name == "metalit.batching.task_map"]
+    assert "one after another" in message
+    assert "__int__ needs the numbers of a single task" in message
+
+
+def test_batched_refuses_what_auto_would_loop_over() -> None:
+    with pytest.raises(NotBatchableError, match="needs the numbers of a single task"):
+        model_of(Unbatchable(), tasks="batched").score(make_episodes((6,)))
+
+
+def test_an_error_of_the_user_is_that_of_the_loop() -> None:
+    model = model_of(MAML(MLP(5, 4, 3).double(), GradientDescent(0.1), nn.CrossEntropyLoss()))
+    with pytest.raises(RuntimeError, match="6x6 and 5x4"):
+        model.score(make_episodes((6,)))
+
+
+def test_random_numbers_that_all_tasks_would_share_are_refused() -> None:
+    class Noisy(Unbatchable):
+        def forward(self, support: Samples, query: Tensor) -> Tensor:
+            return self.network(query) + torch.rand(3, dtype=torch.float64)
+
+    episodes = make_episodes((6,))
+    before = torch.get_rng_state()
+    with pytest.raises(NotBatchableError, match="random numbers"):
+        TaskMap("batched")(lambda e: (Noisy()(e.support, e.query.x),), episodes, [1, 2, 3])
+    assert torch.equal(torch.get_rng_state(), before)
+    model = model_of(Noisy())
+    torch.manual_seed(1)
+    first = model.score(episodes)[0]
+    torch.manual_seed(1)
+    assert torch.equal(model.score(episodes)[0], first)
+
+
+@pytest.mark.parametrize("tasks", ["loop", "batched"])
+def test_a_task_draws_the_same_numbers_whatever_runs_beside_it(tasks: str) -> None:
+    network, features = make_network("dropout")
+    maml = MAML(network, GradientDescent(0.1, 2), nn.CrossEntropyLoss()).train()
+    episodes, seeds = make_episodes(features), [5, 6, 7]
+    whole = TaskMap(tasks)(lambda e: (maml(e.support, e.query.x),), episodes, seeds)[0]
+    for b, seed in enumerate(seeds):
+        torch.manual_seed(seed)
+        (sx, sy), (qx, _) = episodes
+        torch.testing.assert_close(whole[b], maml(Samples(sx[b], sy[b]), qx[b]))
+
+
+def test_the_loop_leaves_the_global_generator_where_it_was() -> None:
+    network, features = make_network("dropout")
+    maml = MAML(network, GradientDescent(0.1, 2), nn.CrossEntropyLoss()).train()
+    before = torch.get_rng_state()
+    TaskMap("loop")(lambda e: (maml(e.support, e.query.x),), make_episodes(features), [1, 2, 3])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_evaluation_gives_the_numbers_of_the_loop_without_a_gradient() -> None:
+    network, features = make_network("blocks")
+    maml = MAML(network, GradientDescent(0.1, 1, eval_steps=3), nn.CrossEntropyLoss())
+    episodes = make_episodes(features)
+    found, wanted = (model_of(maml, tasks=t).eval().score(episodes) for t in ("batched", "loop"))
+    assert not found[0].requires_grad
+    assert error(list(found), list(wanted)) <= 1e-10
+    with torch.inference_mode():
+        inferred = model_of(maml, tasks="batched").eval().score(make_episodes(features))
+    assert error(list(inferred), list(wanted)) <= 1e-10
+
+
+@pytest.mark.parametrize("adapt", ["7.*", "0.*", "[57].*"])
+def test_parameters_that_tasks_share_get_the_gradient_of_the_loop(adapt: str) -> None:
+    network, features = make_network("blocks")
+    network = nn.Sequential(*network, nn.Linear(3, 3).double())
+    adapt = adapt.replace("7", "10").replace("5", "9")
+    for frozen in (False, True):
+        network[4].requires_grad_(not frozen)
+        wanted = results(network, make_episodes(features), adapt=adapt)
+        for memory in ("graph", "steps"):
+            found = results(
+                network, make_episodes(features), adapt=adapt, tasks="batched", memory=memory
+            )
+            assert error(found, wanted) <= 1e-10
+
+
+def test_a_learner_without_an_inner_loop_gives_the_numbers_of_the_loop() -> None:
+    network, features = make_network("blocks")
+    episodes = make_episodes(features)
+    found, wanted = (
+        model_of(Prototypes(network), tasks=t).score(episodes) for t in ("auto", "loop")
+    )
+    assert error(list(found), list(wanted)) <= 1e-10
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+def test_compiled_steps_give_the_numbers_of_the_loop_as_the_weights_change() -> None:
+    network = MLP(6, 8, 3).double()
+    episodes = make_episodes((6,))
+    maml = MAML(network, GradientDescent(0.1, 1), nn.CrossEntropyLoss())
+    compiled, loop = model_of(maml, compiled=True), model_of(maml, tasks="loop")
+    for _ in range(2):
+        pairs = []
+        for model in (compiled, loop):
+            loss, metric = model.score(episodes)
+            pairs.append([loss, metric, *torch.autograd.grad(loss, list(maml.parameters()))])
+        assert error(*pairs) <= 1e-10
+        with torch.no_grad():
+            for parameter in maml.parameters():
+                parameter.add_(0.1)
+
+
+def test_what_cannot_be_compiled_is_refused_in_one_line() -> None:
+    network, features = make_network("dropout")
+    maml = MAML(network, GradientDescent(0.1), nn.CrossEntropyLoss())
+    with pytest.raises(NotBatchableError, match="random numbers") as caught:
+        model_of(maml, compiled=True).score(make_episodes(features))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="tasks='loop' cannot be compiled"):
+        model_of(maml, tasks="loop", compiled=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"tasks": "vmap"}, "tasks='vmap' is unknown"), ({"chunk": 0}, "chunk=0 should be 1")],
+)
+def test_arguments_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        model_of(Unbatchable(), **options)
+
+
+def test_meta_batches_of_one_episode_work() -> None:
+    network, features = make_network("blocks")
+    episodes = make_episodes(features, tasks=1)
+    assert error(results(network, episodes, tasks="batched"), results(network, episodes)) <= 1e-10
+    assert isinstance(episodes, Episode)
