@@ -82,7 +82,7 @@ class RandomState:
         before: An earlier state, of which the memory is shared if nothing has been drawn since.
     """
 
-    def __init__(self, device: torch.device, before: "RandomState | None" = None) -> None:
+    def __init__(self, device: torch.device, before: RandomState | None = None) -> None:
         self._batch = _ACTIVE.get()
         self._sources = (
             _default_generators(device) if self._batch is None else list(self._batch._generators)
