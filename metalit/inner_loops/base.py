@@ -2,8 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 
+import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..batching import per_task
 
 Params = dict[str, Tensor]
 """Parameters by name, as `torch.func.functional_call` takes them."""
@@ -30,3 +35,28 @@ class InnerLoop(nn.Module, ABC):
             Fast parameters under the same names, through which the outer gradient flows back to
             `params` and to the meta-parameters of the inner loop itself.
         """
+
+
+def gradient(
+    loss_fn: Callable[[Params], Tensor], params: Params, first_order: bool = False
+) -> Params:
+    """Return the gradient of a loss with regard to parameters, differentiable where it should be.
+
+    Args:
+        loss_fn: Returns a scalar.
+        params: Parameters by name. The gradient is 0 for those that the loss does not use.
+        first_order: Whether it is a constant for the outer gradient.
+    """
+    params = {name: per_task(value) for name, value in params.items()}
+    graph = torch.is_grad_enabled() and not first_order
+    # the fused attention of torch cannot be differentiated twice, that of plain operations can
+    attention = sdpa_kernel(SDPBackend.MATH) if graph else nullcontext()
+    with torch.enable_grad(), attention:
+        inputs = {
+            name: value if graph and value.requires_grad else value.detach().requires_grad_()
+            for name, value in params.items()
+        }
+        found = torch.autograd.grad(
+            loss_fn(inputs), list(inputs.values()), create_graph=graph, materialize_grads=True
+        )
+    return dict(zip(inputs, found, strict=True))

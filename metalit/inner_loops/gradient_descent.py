@@ -1,14 +1,13 @@
 """Plain gradient descent on the support loss."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..batching import per_task
-from .base import InnerLoop, Params
+from .base import InnerLoop, Params, gradient
 from .unrolling import Memory, Unrolling
 
 
@@ -28,6 +27,9 @@ class GradientDescent(InnerLoop):
         first_order: Drop the second derivatives.
         memory: What is kept of the steps for the outer gradient: "graph", "steps", "sqrt" or
             "auto"; see `Unrolling`. With "steps" a hundred steps train in the memory of a few.
+        mixed_precision: Whether the steps, too, run in the mixed precision of the trainer, if it
+            has one (`precision: bf16-mixed`); by default they stay in full precision, and the query
+            set alone gains from it.
 
     Raises:
         ValueError: If `lr` is not positive, a number of steps is negative, or `memory` is unknown.
@@ -49,6 +51,7 @@ class GradientDescent(InnerLoop):
         eval_steps: int | None = None,
         first_order: bool = False,
         memory: Memory = "auto",
+        mixed_precision: bool = False,
     ) -> None:
         super().__init__()
         if lr <= 0:
@@ -61,40 +64,22 @@ class GradientDescent(InnerLoop):
         self.eval_steps = eval_steps
         self.first_order = first_order
         self.memory = memory
+        self.mixed_precision = mixed_precision
         self._unroll = Unrolling("graph" if first_order else memory)
 
     def forward(self, loss_fn: Callable[[Params], Tensor], params: Params) -> Params:
         """Return the parameters after `steps` steps (`eval_steps` in evaluation)."""
         steps = self.steps if self.training or self.eval_steps is None else self.eval_steps
-        if steps:
-            params = {name: per_task(value) for name, value in params.items()}
 
         def step(params: Params) -> Params:
-            gradients = gradient(loss_fn, params, self.first_order)
+            with self._precision(params):
+                gradients = gradient(loss_fn, params, self.first_order)
             return {name: value - self.lr * gradients[name] for name, value in params.items()}
 
         return self._unroll(step, params, steps)
 
-
-def gradient(
-    loss_fn: Callable[[Params], Tensor], params: Params, first_order: bool = False
-) -> Params:
-    """Return the gradient of a loss with regard to parameters, differentiable where it should be.
-
-    Args:
-        loss_fn: Returns a scalar.
-        params: Parameters by name. It is 0 for those that the loss does not use.
-        first_order: Whether it is a constant for the outer gradient.
-    """
-    graph = torch.is_grad_enabled() and not first_order
-    # the fused attention of torch cannot be differentiated twice, that of plain operations can
-    attention = sdpa_kernel(SDPBackend.MATH) if graph else nullcontext()
-    with torch.enable_grad(), attention:
-        inputs = {
-            name: value if graph and value.requires_grad else value.detach().requires_grad_()
-            for name, value in params.items()
-        }
-        found = torch.autograd.grad(
-            loss_fn(inputs), list(inputs.values()), create_graph=graph, materialize_grads=True
-        )
-    return dict(zip(inputs, found, strict=True))
+    def _precision(self, params: Params) -> AbstractContextManager[Any]:
+        device = next(iter(params.values())).device.type
+        if self.mixed_precision or not torch.is_autocast_enabled(device):
+            return nullcontext()
+        return torch.autocast(device, enabled=False)

@@ -13,7 +13,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 
-from ..batching import RandomState, TaskTensor, active_batch
+from ..batching import RandomState, TaskTensor, active_batch, per_task
 from .base import Params
 
 Memory = Literal["auto", "graph", "steps", "sqrt"]
@@ -60,6 +60,7 @@ class Unrolling:
             params: Initial parameters by name.
             steps: Number of steps.
         """
+        params = {name: per_task(value) for name, value in params.items()} if steps else params
         memory = self._choose(step, params, steps) if torch.is_grad_enabled() else "graph"
         if memory == "graph":
             for _ in range(steps):

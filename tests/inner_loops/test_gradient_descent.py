@@ -2,9 +2,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
-from metalit.inner_loops import GradientDescent, Params
+from metalit import Episode, MetaLearner, Samples
+from metalit.inner_loops import GradientDescent, InnerLoop, Params, gradient
+from metalit.learners import MAML
+from metalit.metrics import Accuracy
 
 
 def quadratic(seed: int, size: int = 3) -> tuple[Tensor, Tensor]:
@@ -91,3 +94,25 @@ def test_evaluation_takes_eval_steps_where_given() -> None:
 def test_impossible_arguments_are_refused(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GradientDescent(**arguments)
+
+
+class SignDescent(InnerLoop):
+    """The inner loop of the README."""
+
+    def forward(self, loss_fn, params):
+        gradients = gradient(loss_fn, params)
+        return {name: params[name] - 0.1 * gradients[name].sign() for name in params}
+
+
+def test_an_inner_loop_written_for_one_task_runs_for_all_tasks_at_once() -> None:
+    torch.manual_seed(0)
+    maml = MAML(nn.Linear(2, 3).double(), SignDescent(), nn.CrossEntropyLoss())
+    x, y = torch.randn(4, 6, 2, dtype=torch.float64), torch.arange(3).repeat(4, 2)
+    episodes = Episode(Samples(x, y), Samples(x + 1, y))
+    losses = [
+        MetaLearner(maml, nn.CrossEntropyLoss(), Accuracy(), tasks=tasks).train().score(episodes)[0]
+        for tasks in ("batched", "loop")
+    ]
+    torch.testing.assert_close(*losses)
+    gradients = [torch.autograd.grad(loss, list(maml.parameters())) for loss in losses]
+    torch.testing.assert_close(*gradients)
