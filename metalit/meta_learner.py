@@ -42,8 +42,8 @@ class MetaLearner(LightningModule):
             the learner does what cannot be done for many at once; see `TaskMap`.
         chunk: Episodes whose graph is in memory at a time, and which run together; if None, all,
             or one in the loop. The gradient is that of the whole meta-batch.
-        compiled: Whether training steps are compiled by `torch.compile`, which suits small networks;
-            see `TaskMap`.
+        compiled: Whether training steps are compiled by `torch.compile`, which suits small
+            networks; see `TaskMap`.
 
     Example:
         >>> from metalit.inner_loops import GradientDescent

@@ -1,6 +1,6 @@
 """Task batching: what is written for one task runs for all tasks of a meta-batch at once."""
 
-from . import convolution, rules
+from . import image_rules, rules  # noqa: F401  # they register what they know
 from .task_batch import RandomState, TaskBatch, active_batch, per_task
 from .task_map import Mode, TaskMap
 from .task_tensor import NotBatchableError, TaskTensor

@@ -54,6 +54,7 @@ def _compile(
         support, query = Samples(*values[:2]), Samples(*values[2:])
         return gradients(Episode(support, query), batch)
 
+    batch.recording = True
     try:
         graph = make_fx(run)(*tensors)
     except RuntimeError as error:

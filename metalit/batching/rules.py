@@ -19,14 +19,24 @@ from .task_tensor import (
 )
 
 POINTWISE = (
-    "abs add clamp clamp_max clamp_min clone cos div elu eq erf exp expm1 float double ge gelu gt "
-    "leaky_relu le log log1p logical_and logical_not logical_or logsigmoid lt maximum minimum mul "
-    "ne neg pow reciprocal relu relu6 rsqrt selu sigmoid sign silu sin softplus sqrt square sub "
-    "tanh true_divide where __rsub__ __rdiv__ __rpow__"
-).split()
-REDUCTIONS = "amax amin logsumexp mean sum".split()
-METADATA = "dim element_size is_complex is_floating_point ndimension nelement numel size".split()
-VALUES = "item tolist numpy __array__ __bool__ __contains__ __float__ __index__ __int__".split()
+    "abs", "add", "clamp", "clamp_max", "clamp_min", "clone", "cos", "div", "elu", "eq", "erf",
+    "exp", "expm1", "float", "double", "ge", "gelu", "gt", "leaky_relu", "le", "log", "log1p",
+    "logical_and", "logical_not", "logical_or", "logsigmoid", "lt", "maximum", "minimum", "mul",
+    "ne", "neg", "pow", "reciprocal", "relu6", "rsqrt", "selu", "sigmoid", "sign", "silu", "sin",
+    "softplus", "sqrt", "square", "sub", "tanh", "true_divide", "where", "__rsub__", "__rdiv__",
+    "__rpow__",
+)  # fmt: skip
+REDUCTIONS = (
+    "amax", "amin", "logsumexp", "mean", "sum",
+)  # fmt: skip
+METADATA = (
+    "dim", "element_size", "is_complex", "is_floating_point", "ndimension", "nelement", "numel",
+    "size",
+)  # fmt: skip
+VALUES = (
+    "item", "tolist", "numpy", "__array__", "__bool__", "__contains__", "__float__", "__index__",
+    "__int__",
+)  # fmt: skip
 
 
 def _getter(attribute: str) -> Function:
@@ -55,25 +65,25 @@ def pointwise(func: Function, *args: Any, **kwargs: Any) -> Any:
     if not isinstance(result, Tensor):
         raise NotBatchableError(f"{func.__name__} gives results of unequal shapes")
     if in_place:
-        return changed(args[0], result)
+        return changed(args[0], TaskTensor(result))
     unchanged = [a for a in args if isinstance(a, TaskTensor) and a.value is result]
     return unchanged[0].viewed(result) if unchanged else TaskTensor(result)
 
 
-def changed(target: Any, value: Any) -> TaskTensor:
-    """Give a tensor another value, as an operation in place does; return it."""
+def changed(target: Any, result: TaskTensor) -> TaskTensor:
+    """Give a tensor the value of another, as an operation in place does; return it."""
     if not isinstance(target, TaskTensor):
         raise NotBatchableError("a tensor that all tasks share would get one value for each task")
     if target.aliased:
         raise NotBatchableError("a tensor of which there may be views changes in place")
-    if value.shape[1:] != target.shape:
+    if result.shape != target.shape:
         raise NotBatchableError("an operation in place does not keep the shape")
-    target.become(value)
+    target.become(result.pending or result.value)
     return target
 
 
 def _pointwise_in_place(func: Function, target: Any, *args: Any, **kwargs: Any) -> TaskTensor:
-    return changed(target, pointwise(func, target, *args, **kwargs).value)
+    return changed(target, pointwise(func, target, *args, **kwargs))
 
 
 def shifted(dim: int) -> int:

@@ -19,6 +19,9 @@ _ACTIVE: ContextVar[TaskBatch | None] = ContextVar("_ACTIVE", default=None)
 class TaskBatch:
     """T tasks that run together, each with random numbers of its own.
 
+    Attributes:
+        recording: Whether the operations are recorded to be compiled: none may depend on values.
+
     Args:
         seeds: One seed a task. A task draws the same numbers together with others as alone after
             `torch.manual_seed(seed)`.
@@ -28,6 +31,7 @@ class TaskBatch:
     def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
         self.seeds = seeds
         self.device = device
+        self.recording = False
         self._generators: list[torch.Generator] = []
 
     def __len__(self) -> int:
@@ -60,6 +64,12 @@ class TaskBatch:
 def active_batch() -> TaskBatch | None:
     """Return the tasks that run together, None where one runs by itself."""
     return _ACTIVE.get()
+
+
+def is_recording() -> bool:
+    """Return whether operations are recorded, and may not depend on values."""
+    batch = _ACTIVE.get()
+    return batch is not None and batch.recording
 
 
 def per_task(tensor: Tensor) -> Tensor:
@@ -130,4 +140,4 @@ def _dropout(
         for mask, generator in zip(masks, batch.generators, strict=True):
             mask.bernoulli_(1 - p, generator=generator)
         result = input.value * torch.stack(masks).div_(1 - p)
-    return changed(input, result) if inplace else TaskTensor(result)
+    return changed(input, TaskTensor(result)) if inplace else TaskTensor(result)
