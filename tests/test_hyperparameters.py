@@ -54,7 +54,14 @@ UNDESCRIBABLE = [
             GradientDescent(lr=0.1, steps=2),
             {
                 "class_path": "metalit.inner_loops.gradient_descent.GradientDescent",
-                "init_args": {"lr": 0.1, "steps": 2, "eval_steps": None, "first_order": False},
+                "init_args": {
+                    "lr": 0.1,
+                    "steps": 2,
+                    "eval_steps": None,
+                    "first_order": False,
+                    "memory": "auto",
+                    "mixed_precision": False,
+                },
             },
         ),
     ],

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..batching import per_task
+from .graph import captured_leaves
 
 Params = dict[str, Tensor]
 """Parameters by name, as `torch.func.functional_call` takes them."""
@@ -56,7 +57,10 @@ def gradient(
             name: value if graph and value.requires_grad else value.detach().requires_grad_()
             for name, value in params.items()
         }
+        loss = loss_fn(inputs)
+        if graph and not any(value.requires_grad for value in params.values()):
+            graph = bool(captured_leaves([loss], inputs.values()))  # else nothing is to be reached
         found = torch.autograd.grad(
-            loss_fn(inputs), list(inputs.values()), create_graph=graph, materialize_grads=True
+            loss, list(inputs.values()), create_graph=graph, materialize_grads=True
         )
     return dict(zip(inputs, found, strict=True))

@@ -15,6 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ..batching import RandomState, TaskTensor, active_batch, per_task
 from .base import Params
+from .graph import captured_leaves, value_of
 
 Memory = Literal["auto", "graph", "steps", "sqrt"]
 """What is kept of an inner loop: the graph, the parameters of every step, or of some steps."""
@@ -108,38 +109,16 @@ def _saved_bytes(step: Step, params: Params) -> int:
 def _walk(step: Step, params: Params, steps: int, every: int) -> Params:
     start, random = _leaves(params), RandomState(next(iter(params.values())).device)
     # one step with its graph, to see what else the outer gradient must reach
-    captured = _captured(step(start), start)
+    captured = captured_leaves(step(start).values(), start.values())
     random.restore()
     walk = _Walk(step, params, steps, every)
-    values = _walk_back(walk, *map(_value, params.values()), *captured)
+    values = _walk_back(walk, *map(value_of, params.values()), *captured)
     return walk.named(values)
-
-
-def _value(tensor: Tensor) -> Tensor:
-    return tensor.value if isinstance(tensor, TaskTensor) else tensor
 
 
 def _leaves(params: Params) -> Params:
     """Return copies that a graph begins with."""
     return {name: value.detach().requires_grad_() for name, value in params.items()}
-
-
-def _captured(outputs: Params, inputs: Params) -> list[Tensor]:
-    """Return the leaves of a graph that are not its inputs: what the step uses beside them."""
-    own = {id(_value(tensor)) for tensor in inputs.values()}
-    waiting = [_value(tensor).grad_fn for tensor in outputs.values()]
-    seen, found = set(waiting), {}
-    while waiting:
-        node = waiting.pop()
-        if node is None:
-            continue
-        variable = getattr(node, "variable", None)  # that of a leaf
-        if variable is not None and id(variable) not in own:
-            found[id(variable)] = variable
-        following = {function for function, _ in node.next_functions} - seen
-        seen |= following
-        waiting.extend(following)
-    return list(found.values())
 
 
 class _Walk:
@@ -163,7 +142,7 @@ class _Walk:
 
     def forward(self, values: Sequence[Tensor], steps: int) -> Sequence[Tensor]:
         for _ in range(steps):
-            values = [_value(v) for v in self.step(self.named(values)).values()]
+            values = [value_of(v) for v in self.step(self.named(values)).values()]
         return values
 
     def begin(self, values: Sequence[Tensor]) -> Sequence[Tensor]:
