@@ -2,6 +2,7 @@
 
     python benchmarks/meta_step [OPTION ...]          milliseconds, see timing.py
     python benchmarks/meta_step memory [OPTION ...]   peak memory by inner steps, see memory.py
+    python benchmarks/meta_step scaling [OPTION ...]  one process and two, see scaling.py
 
 Peers (`pip install -r benchmarks/requirements.txt`) that are not installed are left out.
 """
@@ -16,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # `python FOLDER` puts the f
 def main() -> None:
     arguments = sys.argv[1:]
     name = "timing"
-    if arguments and arguments[0] in ("timing", "memory"):
+    if arguments and arguments[0] in ("timing", "memory", "scaling"):
         name, *arguments = arguments
     importlib.import_module(f"meta_step.{name}").main(arguments)
 

@@ -9,8 +9,15 @@ Every point is a process of its own: it makes the contender, runs a tiny step of
 that libraries are loaded, gives free memory back, and counts from there to the highest resident set
 of the first two steps (on CUDA: allocated memory of the device). What a contender keeps for its
 next step counts. JAX counts from after its first step, which compiles. Seconds are the median of
-the steps that follow, points by turns with nobody: `timing.py` is for comparing times. Writes
-`benchmarks/results/meta_step_memory.json` and draws `docs/meta_step_memory.png`.
+the steps that follow, points by turns with nobody: `timing.py` is for comparing times. In the end
+two ratios of every point are printed: its memory to that of the fewest steps of its curve, and its
+time to that of the variant "graph" at as many steps, if there is one:
+
+    python benchmarks/meta_step memory --variant 'graph: inner.memory=graph' \\
+        --variant 'steps: inner.memory=steps' --variant 'sqrt: inner.memory=sqrt'
+
+Writes `benchmarks/results/meta_step_memory.json` and draws `docs/meta_step_memory.png`; `--redraw`
+prints and draws again what is in the results.
 """
 
 import argparse
@@ -22,6 +29,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +39,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from . import machine, variants
-from .contenders import Make
+from .contenders import OURS, Make
 from .contenders.base import Contender
 from .workloads import TITLES, Workload, draw
 
@@ -41,6 +49,8 @@ from training import RESULTS, ROOT, commit
 CURVES = {"w1": 1, "w3": 32}  # family: tasks
 POINTS = ["w1-k5-t1", "w1-k5-t32", "w3-k5-t1", "w3-k5-t32"]
 CONTENDERS = ["ours", "autograd loop", "higher", "torchopt", "torch.func vmap", "jax scan"]
+GRAPH = f"{OURS}, graph"  # the variant that times are related to
+TO_FEWEST, TO_GRAPH = "MiB / fewest steps", "ms / graph"
 MIB = 2**20
 
 
@@ -114,6 +124,39 @@ def in_a_process(argv: Sequence[str], point: str, title: str) -> dict[str, Any] 
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def add_ratios(points: dict[str, Any], clock: str) -> None:
+    """Add to every row the two ratios that it has something to be related to for."""
+    for name, rows in points.items():
+        workload = Workload.parse(name)
+        curve = [
+            other
+            for other in map(Workload.parse, points)
+            if replace(other, name="", steps=0) == replace(workload, name="", steps=0)
+        ]
+        for title, row in rows.items():
+            fewest = min(
+                (other for other in curve if title in points[other.name]), key=lambda w: w.steps
+            )
+            if fewest.steps < workload.steps:
+                row[TO_FEWEST] = round(row["MiB"] / points[fewest.name][title]["MiB"], 3)
+            if GRAPH in rows:
+                row[TO_GRAPH] = round(row[f"{clock} ms"] / rows[GRAPH][f"{clock} ms"], 3)
+
+
+def show(points: dict[str, Any], clock: str) -> None:
+    print(f"\n{'':36}{'MiB':>9}{f'{clock} ms':>10}{TO_FEWEST:>20}{TO_GRAPH:>12}")
+    for name, rows in points.items():
+        for title, row in rows.items():
+            to_fewest, to_graph = (
+                f"{row[key]:.2f}" if key in row else "" for key in (TO_FEWEST, TO_GRAPH)
+            )
+            print(
+                f"{name:12}{title:24}{row['MiB']:9.1f}{row[f'{clock} ms']:10.1f}{to_fewest:>20}"
+                f"{to_graph:>12}",
+                flush=True,
+            )
+
+
 def draw_figure(points: dict[str, Any], file: Path, clock: str) -> None:
     """Memory above, time below, by inner steps."""
     figure = Figure(figsize=(9, 6.5), layout="constrained")
@@ -170,6 +213,7 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     file, figure = options.results / f"{options.out}.json", options.figure / f"{options.out}.png"
     if options.redraw:
         result: dict[str, Any] = json.loads(file.read_text())
+        show(result["points"], clock)
         draw_figure(result["points"], figure, clock)
         return result
     machine.steady(options.threads, options.device, tf32=False)
@@ -196,7 +240,9 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
                 rows[title] = found
                 print(f"{point:12}{title:24}{json.dumps(found)}", flush=True)
         result["seconds"] = round(time.perf_counter() - begin)
+        add_ratios(result["points"], clock)
         options.results.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(result, indent=1) + "\n")
+    show(result["points"], clock)
     draw_figure(result["points"], figure, clock)
     return result

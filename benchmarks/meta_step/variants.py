@@ -20,6 +20,18 @@ def add_arguments(
         metavar="NAME",
         help="; ".join(CONTENDERS),
     )
+    add_options(parser)
+    parser.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        metavar="'TITLE: NAME=VALUE inner.NAME=VALUE'",
+        help="one more of ours beside the first, with arguments of its own; may be repeated",
+    )
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add those that all of ours share."""
     parser.add_argument(
         "--option",
         action="append",
@@ -34,30 +46,27 @@ def add_arguments(
         metavar="NAME=VALUE",
         help="a further argument of GradientDescent, as YAML; may be repeated",
     )
-    parser.add_argument(
-        "--variant",
-        action="append",
-        default=[],
-        metavar="'TITLE: NAME=VALUE inner.NAME=VALUE'",
-        help="one more of ours beside the first, with arguments of its own; may be repeated",
-    )
+
+
+def shared(options: argparse.Namespace) -> list[str]:
+    """Return the arguments of all of ours, as `ours` takes them."""
+    return [*options.option, *(f"inner.{pair}" for pair in options.inner)]
 
 
 def chosen(options: argparse.Namespace) -> dict[str, Make]:
     """Return what makes each contender, by title, and say which are left out."""
-    shared = [*options.option, *(f"inner.{pair}" for pair in options.inner)]
     makers: dict[str, Make] = {}
     for name in options.contenders:
         missing = missing_package(name)
         if missing:
             print(f"{name} is left out: {missing} is not installed")
         elif name == OURS:
-            makers[name] = ours(shared)
+            makers[name] = ours(shared(options))
         else:
             makers[name] = load(name)
     for variant in options.variant:
         title, _, pairs = variant.partition(":")
-        makers[f"{OURS}, {title}"] = ours([*shared, *pairs.split()])
+        makers[f"{OURS}, {title}"] = ours([*shared(options), *pairs.split()])
     return makers
 
 

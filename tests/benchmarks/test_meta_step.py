@@ -280,3 +280,32 @@ def test_the_figure_of_memory_has_a_line_for_everyone(memory, tmp_path):
     points["w1-k1-t1"]["jax scan"] = row
     memory.draw_figure(points, tmp_path / "memory.png", "cpu")
     assert (tmp_path / "memory.png").stat().st_size > 5000
+
+
+def test_memory_is_related_to_the_fewest_steps_and_time_to_the_graph(memory, capsys):
+    def row(mib, ms):
+        return {"MiB": mib, "cpu ms": ms, "wall ms": 2 * ms}
+
+    points = {
+        "w1-k5-t1": {"ours, graph": row(20.0, 10.0), "ours, steps": row(12.0, 13.0)},
+        "w1-k1-t1": {"ours, graph": row(10.0, 3.0), "ours, steps": row(10.0, 3.0)},
+        "w1-k5-t32": {"ours": row(99.0, 9.0)},
+    }
+    memory.add_ratios(points, "cpu")
+    graph, steps = points["w1-k5-t1"]["ours, graph"], points["w1-k5-t1"]["ours, steps"]
+    assert (graph[memory.TO_FEWEST], graph[memory.TO_GRAPH]) == (2.0, 1.0)
+    assert (steps[memory.TO_FEWEST], steps[memory.TO_GRAPH]) == (1.2, 1.3)
+    assert memory.TO_FEWEST not in points["w1-k1-t1"]["ours, steps"]
+    # other tasks are another curve
+    assert points["w1-k5-t32"]["ours"] == row(99.0, 9.0)
+    memory.show(points, "cpu")
+    (line,) = (li for li in capsys.readouterr().out.splitlines() if "t1 " in li and "1.30" in li)
+    assert line.split() == ["w1-k5-t1", "ours,", "steps", "12.0", "13.0", "1.20", "1.30"]
+
+
+def test_processes_of_their_own_get_the_variants_of_ours(memory, monkeypatch):
+    arguments = ["--contenders", "ours", "--variant", "steps: inner.memory=steps chunk=2"]
+    found = memory.variants.chosen(memory.parser().parse_args(arguments))
+    workload = memory.Workload.parse("w3-k1").tiny()
+    model = found["ours, steps"](workload, memory.draw(workload)).model
+    assert (model.learner.inner_loop.memory, model.chunk) == ("steps", 2)
