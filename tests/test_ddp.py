@@ -136,8 +136,9 @@ def test_the_gradients_of_two_processes_are_those_of_one(records: Records) -> No
     pairs = zip(alone["gradient"], *(rank["gradient"] for rank in ranks), strict=True)
     for step, (whole, first, second) in enumerate(pairs):
         assert torch.equal(first, second)
-        # from the second step on, the weights differ by a rounding that max-pool and ReLU magnify
-        assert (first - whole).norm() < (1e-6 if step == 0 else 1e-5) * whole.norm()
+        # two tasks at once are rounded otherwise than four; from the second step on, the weights
+        # differ by that, which max-pool and ReLU magnify
+        assert (first - whole).norm() < (2e-6 if step == 0 else 1e-5) * whole.norm()
 
 
 def test_two_processes_end_with_the_weights_of_one(records: Records) -> None:

@@ -51,7 +51,14 @@ def test_the_printed_config_holds_overrides_and_defaults_and_is_a_config(sinusoi
     inner_loop = config["model"]["init_args"]["learner"]["init_args"]["inner_loop"]
     assert inner_loop == {
         "class_path": "metalit.inner_loops.GradientDescent",
-        "init_args": {"lr": 0.5, "steps": 1, "eval_steps": None, "first_order": False},
+        "init_args": {
+            "lr": 0.5,
+            "steps": 1,
+            "eval_steps": None,
+            "first_order": False,
+            "memory": "auto",
+            "mixed_precision": False,
+        },
     }
     assert config["data"]["init_args"]["episodes_per_epoch"] == 12
 

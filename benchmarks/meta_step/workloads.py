@@ -36,7 +36,7 @@ class ConvNet(nn.Module):
         return self.head(self.blocks(x).flatten(1))
 
 
-class MLP(nn.Module):
+class Perceptron(nn.Module):
     """Two hidden layers, as a user writes them."""
 
     def __init__(self, in_shape: tuple[int, ...], width: int, way: int) -> None:
@@ -59,7 +59,7 @@ class Workload:
     """One kind of meta-step.
 
     Attributes:
-        make_network: `ConvNet` or `MLP`; called as (in_shape, width, way).
+        make_network: `ConvNet` or `Perceptron`; called as (in_shape, width, way).
         support, query: Rows of a task, all classes together.
         steps: Inner steps.
         first_order: Without second derivatives.
@@ -118,7 +118,7 @@ def tiny_conv_net(in_shape: tuple[int, ...], width: int, way: int) -> ConvNet:
 FAMILIES = {
     "w1": Workload("w1", ConvNet, (1, 28, 28), 64, 5, 5, 75, tasks=4, steps=1, lr=0.4),
     "w2": Workload("w2", ConvNet, (3, 84, 84), 32, 5, 5, 75, tasks=4, steps=5, lr=0.01),
-    "w3": Workload("w3", MLP, (10,), 64, 5, 50, 50, tasks=32, steps=5, lr=0.01),
+    "w3": Workload("w3", Perceptron, (10,), 64, 5, 50, 50, tasks=32, steps=5, lr=0.01),
 }
 TITLES = {
     "w1": "W1 Omniglot Conv4-64, 28 x 28, 5-way 1-shot, 75 query",

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any, Literal, get_args
 
@@ -56,6 +57,7 @@ class TaskMap:
         self.mode = "batched" if compiled else mode
         self.chunk = chunk
         self._compiled = Compiled() if compiled else None
+        self._served = False  # whether tasks have run batched
 
     def __call__(
         self, function: OneTask, episodes: Episode, seeds: Sequence[int] | None = None
@@ -70,7 +72,7 @@ class TaskMap:
         """
         if seeds is None:
             seeds = torch.randint(2**62, (len(episodes.support.x),)).tolist()
-        parts = [self._run(function, *part) for part in self._parts(episodes, seeds)]
+        parts = self._parts(partial(self._run, function), episodes, seeds)
         return tuple(torch.cat(results) for results in zip(*parts, strict=True))
 
     def mean_loss(
@@ -92,44 +94,53 @@ class TaskMap:
             parameters: The only tensors that the gradient of the loss can reach.
         """
         keep_freed_memory()
-
-        def parts() -> Iterator[Sequence[Tensor]]:
-            for part, part_seeds in self._parts(episodes, seeds):
-                yield self._gradients(function, part, part_seeds, parameters)
-
-        outputs, loss = _mean_loss(parts, *parameters)
+        run = partial(self._gradients, function, parameters)
+        outputs, loss = _mean_loss(lambda: self._parts(run, episodes, seeds), *parameters)
         return outputs, loss
 
     def _parts(
-        self, episodes: Episode, seeds: Sequence[int]
-    ) -> Iterator[tuple[Episode, Sequence[int]]]:
+        self,
+        run: Callable[[Episode, Sequence[int]], Sequence[Tensor]],
+        episodes: Episode,
+        seeds: Sequence[int],
+    ) -> Iterator[Sequence[Tensor]]:
+        """Return the results of one chunk after another."""
         begin, size = 0, len(seeds)
         while begin < size:
-            # asked for every part: after a first failure the mode is another
+            # asked for every chunk: after a first failure the mode is another
             end = min(size, begin + (self.chunk or (1 if self.mode == "loop" else size)))
-            yield _each(episodes, itemgetter(slice(begin, end))), seeds[begin:end]
+            part = _each(episodes, itemgetter(slice(begin, end)))
+            try:
+                yield run(part, seeds[begin:end])
+            except _NotThisTimeError:
+                continue
             begin = end
 
     def _run(
         self, function: OneTask, episodes: Episode, seeds: Sequence[int]
     ) -> tuple[Tensor, ...]:
+        if self.mode == "loop":
+            return _looped(function, episodes, seeds)
         batch = TaskBatch(seeds, episodes.support.x.device)
         if self.mode == "batched":
             return _batched(function, episodes, batch)
-        if self.mode == "auto":
-            try:
-                return _batched(function, episodes, batch)
-            except Exception as error:  # the loop serves, or says in its own words what is wrong
-                _log.debug("tasks run one after another: %s", error)
-                self.mode = "loop"
-        return _looped(function, episodes, seeds)
+        try:
+            results = _batched(function, episodes, batch)
+        except Exception as error:  # the loop serves, or says in its own words what is wrong
+            _log.debug("tasks run one after another: %s", error)
+            if self._served:  # it was these values
+                return _looped(function, episodes, seeds)
+            self.mode = "loop"
+            raise _NotThisTimeError from error
+        self._served = True
+        return results
 
     def _gradients(
         self,
         function: OneTask,
+        parameters: Sequence[Tensor],
         episodes: Episode,
         seeds: Sequence[int],
-        parameters: Sequence[Tensor],
     ) -> Sequence[Tensor]:
         """Return outputs and losses of the tasks, and the gradients of the sum of the losses."""
 
@@ -148,6 +159,10 @@ class TaskMap:
         if self._compiled is None:
             return run(episodes)
         return self._compiled(run, episodes, TaskBatch(seeds, episodes.support.x.device))
+
+
+class _NotThisTimeError(Exception):
+    """Raised where a chunk has to be run anew, in another mode."""
 
 
 class _MeanLoss(Function):

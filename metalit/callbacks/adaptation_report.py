@@ -79,7 +79,8 @@ class AdaptationReport(Callback):
         """Score a meta-batch with every model and number of steps."""
         for (name, step), score in self._scores.items():
             model = self._models[name]
-            with inner_steps(model, step):
+            # the run draws from the global generator as if there were no report
+            with inner_steps(model, step), torch.random.fork_rng(devices=[]):
                 score.update(model.score(batch)[1])
         if self.reference is not None:
             values = self._refer(batch, self._models["meta-trained"].metric)

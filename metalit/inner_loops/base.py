@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..batching import per_task
-from .graph import captured_leaves
+from .graph import captured_leaves, leaf_of
 
 Params = dict[str, Tensor]
 """Parameters by name, as `torch.func.functional_call` takes them."""
@@ -54,7 +54,7 @@ def gradient(
     attention = sdpa_kernel(SDPBackend.MATH) if graph else nullcontext()
     with torch.enable_grad(), attention:
         inputs = {
-            name: value if graph and value.requires_grad else value.detach().requires_grad_()
+            name: value if graph and value.requires_grad else leaf_of(value)
             for name, value in params.items()
         }
         loss = loss_fn(inputs)

@@ -12,6 +12,13 @@ def value_of(tensor: Tensor) -> Tensor:
     return tensor.value if isinstance(tensor, TaskTensor) else tensor
 
 
+def leaf_of(tensor: Tensor) -> Tensor:
+    """Return a tensor of the same value that a graph begins with."""
+    # what was made in inference mode cannot begin a graph, a copy can
+    inference = value_of(tensor).is_inference()
+    return (tensor.clone() if inference else tensor.detach()).requires_grad_()
+
+
 def captured_leaves(outputs: Iterable[Tensor], inputs: Iterable[Tensor]) -> list[Tensor]:
     """Return the leaves that the graph of some outputs begins with, beside its inputs."""
     own = {id(value_of(tensor)) for tensor in inputs}

@@ -15,7 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ..batching import RandomState, TaskTensor, active_batch, per_task
 from .base import Params
-from .graph import captured_leaves, value_of
+from .graph import captured_leaves, leaf_of, value_of
 
 Memory = Literal["auto", "graph", "steps", "sqrt"]
 """What is kept of an inner loop: the graph, the parameters of every step, or of some steps."""
@@ -101,24 +101,21 @@ def _saved_bytes(step: Step, params: Params) -> int:
         return tensor
 
     with saved_tensors_hooks(count, lambda tensor: tensor):
-        after = step(_leaves(params))  # kept to the end: memory that is free counts once more
+        # kept until all is counted: memory that is free already would count once more
+        after = step({name: leaf_of(value) for name, value in params.items()})
         del after
     return sum(sizes.values())
 
 
 def _walk(step: Step, params: Params, steps: int, every: int) -> Params:
-    start, random = _leaves(params), RandomState(next(iter(params.values())).device)
+    start = {name: leaf_of(value) for name, value in params.items()}
+    random = RandomState(next(iter(params.values())).device)
     # one step with its graph, to see what else the outer gradient must reach
     captured = captured_leaves(step(start).values(), start.values())
     random.restore()
     walk = _Walk(step, params, steps, every)
     values = _walk_back(walk, *map(value_of, params.values()), *captured)
     return walk.named(values)
-
-
-def _leaves(params: Params) -> Params:
-    """Return copies that a graph begins with."""
-    return {name: value.detach().requires_grad_() for name, value in params.items()}
 
 
 class _Walk:
@@ -191,7 +188,7 @@ class _WalkBack(Function):
             for values, random in walk.segments():
                 random.restore()
                 with torch.enable_grad():
-                    leaves = [value.detach().requires_grad_() for value in values]
+                    leaves = [leaf_of(value) for value in values]
                     after = walk.forward(leaves, 1)
                 found = torch.autograd.grad(
                     after, [*leaves, *captured], gradients, allow_unused=True, retain_graph=True

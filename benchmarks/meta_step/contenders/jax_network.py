@@ -35,7 +35,7 @@ def conv_net(parameters: Any, x: Any, by_patches: bool) -> Any:
 
 
 def mlp(parameters: Any, x: Any) -> Any:
-    """`workloads.MLP`."""
+    """`workloads.Perceptron`."""
     for i in (0, 2, 4):
         x = x @ parameters[f"layers.{i}.weight"] + parameters[f"layers.{i}.bias"]
         x = jax.nn.relu(x) if i < 4 else x
