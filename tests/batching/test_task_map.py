@@ -173,3 +173,33 @@ def test_meta_batches_of_one_episode_work() -> None:
     episodes = make_episodes(features, tasks=1)
     assert error(results(network, episodes, tasks="batched"), results(network, episodes)) <= 1e-10
     assert isinstance(episodes, Episode)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("memory", ["graph", "steps"])
+@pytest.mark.parametrize("tasks", ["loop", "batched"])
+def test_the_inner_loop_follows_the_mixed_precision_of_the_trainer_if_it_should(
+    tasks: str, memory: str, mixed: bool
+) -> None:
+    class Scale(nn.Module):  # no matrix product: those in bfloat16 are a CPU's own affair
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, :3] * self.weight
+
+    seen: list[bool] = []
+
+    class Loss(nn.CrossEntropyLoss):
+        def forward(self, input: Tensor, target: Tensor) -> Tensor:
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return super().forward(input, target)
+
+    inner = GradientDescent(0.1, 2, mixed_precision=mixed, memory=memory)
+    model = model_of(MAML(Scale(), inner, Loss()), tasks=tasks)
+    episodes = make_episodes((6,))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model.score(Episode(*(Samples(part.x.float(), part.y) for part in episodes)))[0]
+    loss.backward()
+    assert set(seen) == {mixed}
