@@ -1,6 +1,7 @@
 """Samples and episodes: the two tuples that every part of metalit passes on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import torch
@@ -47,9 +48,14 @@ def stack(episodes: Sequence[Episode]) -> Episode:
     return Episode(*(Samples(*map(torch.stack, zip(*s, strict=True))) for s in (supports, queries)))
 
 
+def each(episodes: Episode, function: Callable[[Tensor], Tensor]) -> Episode:
+    """Apply a function to each of the four tensors."""
+    return Episode(*(Samples(*map(function, part)) for part in episodes))
+
+
 def first(episodes: Episode) -> Episode:
     """Return the first episode of a meta-batch."""
-    return Episode(*(Samples(*(tensor[0] for tensor in part)) for part in episodes))
+    return each(episodes, itemgetter(0))
 
 
 def unlabelled(x: Tensor, n_clusters: int | None = None) -> Samples:

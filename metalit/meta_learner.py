@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLR
 from torch import Tensor, distributed, nn
 
 from .batching import Mode, TaskMap
-from .episodes import Episode, Samples
+from .episodes import Episode, Samples, each
 from .hyperparameters import UndescribableError, build_arguments, describe
 from .learners import Learner
 from .metrics import EpisodeMetric, MeanConfidence
@@ -279,7 +279,4 @@ class MetaLearner(LightningModule):
 
 def normal_tensors(episodes: Episode) -> Episode:
     """Copy what was made in inference mode, of which no gradient can be taken."""
-    support, query = (
-        Samples(*(t.clone() if t.is_inference() else t for t in part)) for part in episodes
-    )
-    return Episode(support, query)
+    return each(episodes, lambda tensor: tensor.clone() if tensor.is_inference() else tensor)

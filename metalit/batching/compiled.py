@@ -23,9 +23,6 @@ class Compiled:
     The operations are recorded while the first meta-batch of a shape is computed, those of the
     inner gradients and of the outer one too, and `torch.compile` makes one program of them. The
     parameters are read anew each time; all else that the computation uses must be in the episodes.
-
-    Args:
-        gradients: Is called with TaskTensors' underlying values of one shape; see `Gradients`.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,4 @@
-"""Convolutions and what follows them, for all tasks at once: tasks become groups of channels."""
-
-from __future__ import annotations
+"""Convolutions that can be differentiated any number of times, each time as fast as the first."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

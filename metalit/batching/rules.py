@@ -57,9 +57,7 @@ def pointwise(func: Function, *args: Any, **kwargs: Any) -> Any:
     """Apply a function that treats every element by itself, with broadcasting."""
     if kwargs.get("out") is not None or any(isinstance(v, TaskTensor) for v in kwargs.values()):
         return through_vmap(func, args, kwargs)
-    in_place = kwargs.get("inplace", False) or (func is F.relu and args[1:] == (True,))
-    if in_place:
-        kwargs, args = {k: v for k, v in kwargs.items() if k != "inplace"}, args[:1]
+    in_place = kwargs.pop("inplace", False)
     rank = max(a.dim() for a in args if isinstance(a, Tensor))
     result = func(*(aligned(a, rank) for a in args), **kwargs)
     if not isinstance(result, Tensor):

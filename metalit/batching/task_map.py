@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ..episodes import Episode, Samples
+from ..episodes import Episode, each
 from .allocator import keep_freed_memory
 from .compiled import Compiled
 from .task_batch import RandomState, TaskBatch, seed_one
@@ -109,7 +109,7 @@ class TaskMap:
         while begin < size:
             # asked for every chunk: after a first failure the mode is another
             end = min(size, begin + (self.chunk or (1 if self.mode == "loop" else size)))
-            part = _each(episodes, itemgetter(slice(begin, end)))
+            part = each(episodes, itemgetter(slice(begin, end)))
             try:
                 yield run(part, seeds[begin:end])
             except _NotThisTimeError:
@@ -200,7 +200,7 @@ def _looped(function: OneTask, episodes: Episode, seeds: Sequence[int]) -> tuple
     before, results = RandomState(device), []
     for b, seed in enumerate(seeds):
         seed_one(seed, device)
-        results.append(function(_each(episodes, itemgetter(b))))
+        results.append(function(each(episodes, itemgetter(b))))
     before.restore()
     return tuple(torch.stack(parts) for parts in zip(*results, strict=True))
 
@@ -208,15 +208,10 @@ def _looped(function: OneTask, episodes: Episode, seeds: Sequence[int]) -> tuple
 def _batched(function: OneTask, episodes: Episode, batch: TaskBatch) -> tuple[Tensor, ...]:
     before = torch.get_rng_state()
     with batch.active():
-        results = function(_each(episodes, lambda t: TaskTensor(t, aliased=True)))
+        results = function(each(episodes, lambda t: TaskTensor(t, aliased=True)))
     if not torch.equal(before, torch.get_rng_state()):
         torch.set_rng_state(before)
         raise NotBatchableError("random numbers are drawn that would be those of all tasks")
     return tuple(
         r.value if isinstance(r, TaskTensor) else r.expand(len(batch), *r.shape) for r in results
     )
-
-
-def _each(episodes: Episode, function: Callable[[Tensor], Tensor]) -> Episode:
-    support, query = (Samples(function(part.x), function(part.y)) for part in episodes)
-    return Episode(support, query)

@@ -22,6 +22,9 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "other ranks": lambda a, b: a + b[0] * a[:, :1] + b.sum(),
     "powers of and divisions by a tensor": lambda a, b: 2**a + 1 / (b + 9),
     "in place": lambda a, b: (a * 1).mul_(b).add_(1).clamp_(-0.5, 0.5).tanh_(),
+    "in place, with a slope": lambda a, b: (
+        F.leaky_relu(a * 1, 0.3, inplace=True) + F.elu(b * 1, 0.5, True)
+    ),
     "augmented assignment": lambda a, b: _augmented(a * 1, b),
     "matrix products": lambda a, b: a @ b.T + torch.matmul(a, b.t()) + a.mm(b.mT),
     "vectors": lambda a, b: a @ b[0] + (SHARED @ a.T) + torch.dot(a[0], b[0]),
