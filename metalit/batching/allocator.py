@@ -4,8 +4,7 @@ import ctypes
 import platform
 from functools import cache
 
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of glibc's malloc.h
-_LARGEST = 2**25  # bytes; the largest value that glibc takes
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 @cache
@@ -19,5 +18,5 @@ def keep_freed_memory() -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
-        library.mallopt(_MMAP_THRESHOLD, _LARGEST)
+        library.mallopt(_MMAP_MAX, 0)  # what has mappings of its own is unmapped when it is freed
         library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)

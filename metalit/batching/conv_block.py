@@ -1,5 +1,6 @@
 """Convolution, batch norm, ReLU and max-pool as one operation, exact to the second derivative."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ def conv_block(
     relu: bool = False,
     window: tuple[int, int] | None = None,
     images: int | None = None,
+    derived: dict[Any, Any] | None = None,
 ) -> Tensor:
     """Return `max_pool(relu(batch_norm(conv(x))))`, the norm with the statistics of this batch.
 
@@ -51,6 +53,7 @@ def conv_block(
         window: Height and width, in pixels, of the windows of the max-pool, which do not overlap.
             None: no pool.
         images: Number of images of a slice, for tests. None: as many as fit the cache.
+        derived: Where the patches of x are kept for the next time. None: they are not.
 
     Raises:
         ValueError: If the channels of images and weights differ, or if each channel has only one
@@ -72,7 +75,9 @@ def conv_block(
         images = images_per_slice(x, channels * height * width)
     pooling = Pooling(window, images)
     if by_patches:
-        patches = Patches(x, weight.shape[2:], geometry, pooling)
+        patches = _patches(
+            x, weight.shape[2:], geometry, pooling, {} if derived is None else derived
+        )
         w = weight.view(geometry.groups, -1, weight[0].numel()).transpose(1, 2)
         kept, chosen, gram, mean, var = patches.measure(w.detach(), alive)
         mean, var = _apply(Moments, w, mean, var, gram)
@@ -144,6 +149,16 @@ def _signs(
     signs = torch.where(gamma < 0, -1, 1).to(gamma)
     alive = (gamma != 0).to(gamma)[:, None, None]
     return signs, None if gamma.device.type == "cpu" and bool(alive.all()) else alive
+
+
+def _patches(
+    x: Tensor, kernel: Sequence[int], geometry: Geometry, pooling: Pooling, derived: dict[Any, Any]
+) -> Patches:
+    key = str((Patches, kernel, geometry, pooling))
+    if key not in derived:
+        derived[key] = Patches(x, kernel, geometry, pooling)
+    patches: Patches = derived[key]
+    return patches
 
 
 def _apply(function: type[Function], *args: Any) -> Any:

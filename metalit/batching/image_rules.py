@@ -32,6 +32,7 @@ class Block(Pending):
         relu: Whether a ReLU follows the norm.
         window: Height and width of the windows of a max-pool that follows the norm, without
             overlap and padding.
+        derived: What is known of x alone; see `TaskTensor`.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class Block(Pending):
         norm: tuple[Tensor | None, Tensor | None, float] | None = None,
         relu: bool = False,
         window: tuple[int, int] | None = None,
+        derived: dict[Any, Any] | None = None,
     ) -> None:
         self.x, self.tasks, self.conv, self.bias = x, tasks, conv, bias
-        self.norm, self.relu, self.window = norm, relu, window
+        self.norm, self.relu, self.window, self.derived = norm, relu, window, derived
         channels, (height, width) = x.shape[1], x.shape[2:]
         if conv is not None:
             weight, geometry = conv
@@ -59,7 +61,7 @@ class Block(Pending):
         """Return the block with something more at its end."""
         parts = {
             name: getattr(self, name)
-            for name in ("x", "tasks", "conv", "bias", "norm", "relu", "window")
+            for name in ("x", "tasks", "conv", "bias", "norm", "relu", "window", "derived")
         }
         return TaskTensor(Block(**{**parts, **changes}))
 
@@ -71,7 +73,7 @@ class Block(Pending):
             y = norm_block(self.x, *self.norm, self.relu, self.window)
         else:
             y = conv_block(self.x, self.conv[0], self.norm[0], self.norm[1], self.conv[1],
-                           self.norm[2], self.relu, self.window)  # fmt: skip
+                           self.norm[2], self.relu, self.window, derived=self.derived)  # fmt: skip
             if self.bias is not None:
                 y = _without_effect(y, self.bias)  # the norm takes it away
         return _by_task(y, self.tasks)
@@ -154,11 +156,19 @@ def _conv2d(
         folded = convolve(x, w, geometry)
         y = TaskTensor(folded.view(*input.value.shape[:2], *folded.shape[1:]))
         return y if bias is None else y + bias[:, None, None]
-    tasks = len(weight.value)
-    images = input.value if isinstance(input, TaskTensor) else input.expand(tasks, *input.shape)
-    x, w = _as_autocast(tasks_as_channels(images), weight.value.flatten(0, 1))
+    tasks, derived = len(weight.value), None
+    if not isinstance(input, TaskTensor):
+        images = tasks_as_channels(input.expand(tasks, *input.shape))
+    elif input.value.requires_grad:  # another graph may be asked for the next time
+        images = tasks_as_channels(input.value)
+    else:
+        derived = input.derived
+        if tasks_as_channels not in derived:
+            derived[tasks_as_channels] = tasks_as_channels(input.value)
+        images = derived[tasks_as_channels]
+    x, w = _as_autocast(images, weight.value.flatten(0, 1))
     conv = w, geometry._replace(groups=tasks * groups)
-    return TaskTensor(Block(x, tasks, conv, _flat(bias, tasks)))
+    return TaskTensor(Block(x, tasks, conv, _flat(bias, tasks), derived=derived))
 
 
 def _as_autocast(*tensors: Tensor) -> list[Tensor]:

@@ -20,6 +20,9 @@ from .pooling import (
     slices_of,
 )
 
+KEPT = 2**25
+"""Bytes of patches that are kept for the next pass; if there are more, they are made anew."""
+
 _threshold_backward = torch.ops.aten.threshold_backward.grad_input
 
 
@@ -89,10 +92,16 @@ class PatchSum(Function):
 
 
 class Patches:
-    """The patches of images under the kernel of a convolution, made for one slice after another.
+    """The patches of images under the kernel of a convolution, for one slice after another.
 
     Iterating gives a group of channels, the images of a slice and their patches, shape
-    `(patch + 1, pixels)`, which the next slice overwrites. The last element of a patch is 1.
+    `(patch + 1, pixels)`, which the next slice may overwrite. The last element of a patch is 1.
+
+    Args:
+        x: Images, shape `(N, C, H, W)`.
+        kernel: Height and width of the kernel, in pixels.
+        geometry: Of the convolution.
+        pooling: How many images are a slice, and the max-pool.
     """
 
     def __init__(
@@ -113,19 +122,22 @@ class Patches:
              image, row * stride[0], pixel * stride[1]),
         )  # fmt: skip
         self.patch = self.windows.shape[1:4].numel()
+        size = self.windows.numel() * x.element_size()
+        self.kept: dict[tuple[int, int], Tensor] | None = {} if size <= KEPT else None
+        self.gram: Tensor | None = None
 
     def __iter__(self) -> Iterator[tuple[int, slice, Tensor]]:
         n = self.windows.shape[4]
-        memory: dict[torch.Size, Tensor] = {}
+        p = None
         for group in range(self.groups):
             for rows in slices_of(n, self.pooling.images):
-                part = self.windows[group, :, :, :, rows]
-                if part.shape not in memory:
-                    memory[part.shape] = self.planes.new_ones(
-                        self.patch + 1, part.shape[3:].numel()
-                    )
-                p = memory[part.shape]
-                p[:-1].view(part.shape).copy_(part)
+                part, place = self.windows[group, :, :, :, rows], (group, rows.start)
+                if self.kept is None:
+                    p = _filled(part, p)
+                elif place in self.kept:
+                    p = self.kept[place]
+                else:
+                    p = self.kept[place] = _filled(part)
                 yield group, rows, p
 
     def measure(self, w: Tensor, alive: Tensor | None) -> tuple[Any, ...]:
@@ -141,7 +153,9 @@ class Patches:
         kept = self.memory(n * self.groups, channels, pooled=True)
         kept = kept.view(self.groups, n, *kept.shape[1:])
         chosen = None if window is None else torch.empty_like(kept, dtype=torch.int64)
-        gram = w.new_zeros(self.groups, self.patch + 1, self.patch + 1)
+        gram = None
+        if self.gram is None:
+            gram = w.new_zeros(self.groups, self.patch + 1, self.patch + 1)
         stats, y = [], None
         for group, rows, p in self:
             y = kept[group, rows] if chosen is None else self.outputs(y, kept[group, rows])
@@ -150,8 +164,11 @@ class Patches:
                 mask = None if alive is None else alive.chunk(self.groups)[group]
                 pool(y, kept[group], chosen[group], rows, window, mask)
             stats.append(mean_and_var(y))
-            gram[group].addmm_(p, p.t())
-        return kept, chosen, gram / gram[0, -1, -1], *merged(stats, self.slices(n), self.groups)
+            if gram is not None:
+                gram[group].addmm_(p, p.t())
+        if gram is not None:
+            self.gram = gram / gram[0, -1, -1]
+        return kept, chosen, self.gram, *merged(stats, self.slices(n), self.groups)
 
     def normed(self, kept: Tensor, scale: Tensor, shift: Tensor, relu: bool) -> Tensor:
         """Return the pixels that are kept after an affine map, as channels-last images."""
@@ -213,6 +230,15 @@ class Patches:
     def slices(self, n: int) -> list[int]:
         """Return the numbers of images of the slices."""
         return [min(n, rows.stop) - rows.start for rows in slices_of(n, self.pooling.images)]
+
+
+def _filled(windows: Tensor, memory: Tensor | None = None) -> Tensor:
+    """Return patches, with a 1 at the end of each, in the memory of others if it fits."""
+    patch, pixels = windows.shape[:3].numel(), windows.shape[3:].numel()
+    if memory is None or memory.shape[1] != pixels:
+        memory = windows.new_ones(patch + 1, pixels)
+    memory[:-1].view(windows.shape).copy_(windows)
+    return memory
 
 
 def pixels_of(y: Tensor) -> Tensor:

@@ -49,6 +49,8 @@ class TaskTensor(torch.Tensor):
     Attributes:
         pending: What has yet to be computed, None if there is nothing.
         aliased: Whether another tensor may share its memory; it cannot change in place then.
+        derived: What was computed from the value alone, for the next operation that needs it: the
+            inner steps see the same support set again and again.
 
     Args:
         value: The tensors, stacked along a first dimension: shape `(T, *shape)`.
@@ -57,6 +59,7 @@ class TaskTensor(torch.Tensor):
 
     pending: Pending | None
     aliased: bool
+    derived: dict[Any, Any]
     _value: Tensor | None
 
     @staticmethod
@@ -82,6 +85,7 @@ class TaskTensor(torch.Tensor):
         """Take another value of the same shape, as an operation in place does."""
         self._value = value if isinstance(value, Tensor) else None
         self.pending = value if isinstance(value, Pending) else None
+        self.derived = {}
 
     def viewed(self, value: Tensor) -> TaskTensor:
         """Return a tensor of a value that may share the memory of this one."""
