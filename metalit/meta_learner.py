@@ -40,8 +40,8 @@ class MetaLearner(LightningModule):
             exactly.
         tasks: "loop" runs one episode after another, "batched" several at once, "auto" too unless
             the learner does what cannot be done for many at once; see `TaskMap`.
-        chunk: Episodes whose graph is in memory at a time, and which run together; if None, all,
-            or one in the loop. The gradient is that of the whole meta-batch.
+        chunk: Episodes whose graph is in memory at a time, and which run together; if None, as
+            many as make it fast, see `TaskMap`. The gradient is that of the whole meta-batch.
         compiled: Whether training steps are compiled by `torch.compile`, which suits small
             networks; see `TaskMap`.
 

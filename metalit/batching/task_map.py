@@ -23,6 +23,13 @@ Mode = Literal["auto", "loop", "batched"]
 OneTask = Callable[[Episode], tuple[Tensor, ...]]
 """What is done for one episode; returns tensors."""
 
+FEWEST = 4
+"""Tasks that run together on a CPU, however large they are."""
+
+TOGETHER = 2**21
+"""Bytes of the support and query inputs of tasks that run together on a CPU, if small: more tasks
+would not make it faster, and their activations, many times larger, would take more memory."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -36,8 +43,8 @@ class TaskMap:
     Args:
         mode: "loop", "batched", or "auto": batched, unless the function does something that cannot
             be done for many tasks at once; then the loop, and a debug message says why.
-        chunk: Tasks that run together, and whose graph is in memory at a time; if None, all, or one
-            in the loop.
+        chunk: Tasks that run together, and whose graph is in memory at a time. If None: one in the
+            loop; on a GPU all; on a CPU four, or as many as have inputs of 2 MiB together.
         compiled: Whether training steps are compiled; they run batched then. The first step of
             every shape takes from half a minute to several, the more inner steps the longer.
 
@@ -108,13 +115,23 @@ class TaskMap:
         begin, size = 0, len(seeds)
         while begin < size:
             # asked for every chunk: after a first failure the mode is another
-            end = min(size, begin + (self.chunk or (1 if self.mode == "loop" else size)))
+            end = min(size, begin + (self.chunk or self._usual_chunk(episodes)))
             part = each(episodes, itemgetter(slice(begin, end)))
             try:
                 yield run(part, seeds[begin:end])
             except _NotThisTimeError:
                 continue
             begin = end
+
+    def _usual_chunk(self, episodes: Episode) -> int:
+        """Return how many tasks run together where the user has not said it."""
+        if self.mode == "loop":
+            return 1
+        inputs = [part.x for part in episodes]
+        size = len(inputs[0])
+        if inputs[0].device.type != "cpu":
+            return size
+        return max(FEWEST, TOGETHER * size // max(1, sum(x.nbytes for x in inputs)))
 
     def _run(
         self, function: OneTask, episodes: Episode, seeds: Sequence[int]

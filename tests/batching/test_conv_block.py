@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 import metalit.batching.rules  # noqa: F401  # registers what the networks need
 from metalit.batching.conv_block import Geometry, conv_block, prefers_patches
+from metalit.batching.patches import Patches
 from metalit.batching.pooling import CACHE, images_per_slice
 from metalit.batching.task_tensor import TaskTensor
 
@@ -251,3 +252,53 @@ def test_meta_gradients_of_many_tasks_at_once_are_those_of_a_loop(steps):
     loss = adapted_loss(net, batched, (xs, ys), (xq, yq), steps).value
     torch.testing.assert_close(loss, torch.stack(losses))
     assert_same(torch.autograd.grad(loss.sum(), list(params.values())), expected)
+
+
+def test_inner_steps_see_the_same_patches_of_the_support_set(monkeypatch):
+    made = []
+
+    class Counted(Patches):
+        def __init__(self, x: Tensor, *args) -> None:
+            made.append(len(x))
+            super().__init__(x, *args)
+
+    monkeypatch.setattr("metalit.batching.conv_block.Patches", Counted)
+    params = {k: TaskTensor(p.expand(3, *p.shape), True) for k, p in network().named_parameters()}
+    xs, xq = (TaskTensor(torch.rand(3, n, 1, 9, 8).double(), True) for n in (5, 7))
+    ys, yq = (TaskTensor(torch.randint(3, (3, n)), True) for n in (5, 7))
+    adapted_loss(network(), params, (xs, ys), (xq, yq), 4)
+    assert made == [5, 7]
+
+
+@pytest.mark.parametrize("limit", [0, 2**25])
+def test_patches_that_are_kept_and_those_that_are_made_anew_are_the_same(monkeypatch, limit):
+    monkeypatch.setattr("metalit.batching.patches.KEPT", limit)
+    *inputs, geometry = make(SHAPES["tasks"])
+    derived: dict = {}
+    end = {"relu": True, "window": (2, 2), "images": 2}
+    expected = derivatives(native, inputs, geometry, False, relu=True, window=(2, 2))
+    for _ in range(2):
+        found = derivatives(conv_block, inputs, geometry, False, **end, derived=derived)
+        assert_same(found, expected)
+    (patches,) = derived.values()
+    assert bool(patches.kept) == bool(limit)
+
+
+def test_what_is_derived_from_a_value_is_forgotten_when_the_value_changes():
+    images, weight = torch.rand(2, 3, 1, 6, 6), TaskTensor(torch.rand(2, 9, 1, 3, 3))
+    x = TaskTensor(images.clone())
+    F.batch_norm(F.conv2d(x, weight), None, None, training=True)
+    assert x.derived
+    x += 1
+    fresh = F.conv2d(TaskTensor(images + 1), weight)
+    torch.testing.assert_close(F.conv2d(x, weight).value, fresh.value)
+
+
+def test_nothing_is_derived_from_what_may_belong_to_another_graph_the_next_time():
+    weight = TaskTensor(torch.rand(2, 9, 1, 3, 3))
+    value = torch.rand(2, 3, 1, 6, 6, requires_grad=True)
+    x = TaskTensor(value, True)
+    with torch.no_grad():
+        F.conv2d(x, weight).value.sum()
+    (found,) = torch.autograd.grad(F.conv2d(x, weight).value.sum(), value)
+    assert float(found.abs().sum()) > 0

@@ -52,6 +52,36 @@ def test_batched_refuses_what_auto_would_loop_over() -> None:
         model_of(Unbatchable(), tasks="batched").score(make_episodes((6,)))
 
 
+@pytest.mark.parametrize(
+    ("options", "width", "sizes"),
+    [
+        ({}, 8, [11]),
+        ({}, 2**16, [8, 3]),  # of 256 KiB each
+        ({}, 2**20, [4, 4, 3]),  # of 4 MiB each
+        ({"chunk": 5}, 8, [5, 5, 1]),
+        ({"mode": "loop"}, 8, [1] * 11),
+        ({"mode": "loop", "chunk": 5}, 8, [5, 5, 1]),
+    ],
+)
+def test_tasks_run_together_as_many_as_make_it_fast(
+    options: dict[str, Any], width: int, sizes: list[int]
+) -> None:
+    labels = torch.zeros(11, 1, dtype=torch.int64)
+    inputs = torch.zeros(1, 1, 1).expand(11, 1, width // 2)
+    episodes = Episode(Samples(inputs, labels), Samples(inputs, labels))
+    for part in episodes:
+        assert part.x.nbytes * 2 == 11 * width * 4
+    ran = []
+
+    def run(parts: Episode, seeds: list[int]) -> tuple[Tensor]:
+        ran.append(len(seeds))
+        return (parts.query.x,)
+
+    tasks = TaskMap(**options)
+    assert len(list(tasks._parts(run, episodes, range(11)))) == len(sizes)
+    assert ran == sizes
+
+
 def test_an_error_of_the_user_is_that_of_the_loop() -> None:
     model = model_of(MAML(MLP(5, 4, 3).double(), GradientDescent(0.1), nn.CrossEntropyLoss()))
     with pytest.raises(RuntimeError, match="6x6 and 5x4"):
