@@ -74,7 +74,10 @@ class GradientDescent(InnerLoop):
         def step(params: Params) -> Params:
             with self._precision(params):
                 gradients = gradient(loss_fn, params, self.first_order)
-            return {name: value - self.lr * gradients[name] for name, value in params.items()}
+            return {
+                name: torch.sub(value, gradients[name], alpha=self.lr)
+                for name, value in params.items()
+            }
 
         return self._unroll(step, params, steps)
 
