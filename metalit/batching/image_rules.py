@@ -151,11 +151,11 @@ def _conv2d(
         args = (input, weight, bias, stride, padding, dilation, groups)
         return through_vmap(F.conv2d, args, {})
     geometry = Geometry(_pair(stride), _pair(padding), _pair(dilation), groups)
-    if not isinstance(weight, TaskTensor):  # shared by the tasks, of which the images are one set
-        x, w = _as_autocast(input.value.flatten(0, 1), weight)
-        folded = convolve(x, w, geometry)
-        y = TaskTensor(folded.view(*input.value.shape[:2], *folded.shape[1:]))
-        return y if bias is None else y + bias[:, None, None]
+    if not isinstance(weight, TaskTensor):  # shared by the tasks
+        if input.device.type != "cpu":
+            return convolve_all(input, weight, bias, geometry)
+        # a block with norm and pool, in which every task has its own weights, is faster here
+        weight = TaskTensor(weight.expand(len(input.value), *weight.shape))
     tasks, derived = len(weight.value), None
     if not isinstance(input, TaskTensor):
         images = tasks_as_channels(input.expand(tasks, *input.shape))
@@ -169,6 +169,14 @@ def _conv2d(
     x, w = _as_autocast(images, weight.value.flatten(0, 1))
     conv = w, geometry._replace(groups=tasks * groups)
     return TaskTensor(Block(x, tasks, conv, _flat(bias, tasks), derived=derived))
+
+
+def convolve_all(input: TaskTensor, weight: Tensor, bias: Any, geometry: Geometry) -> Any:
+    """Return the convolution of the images of all tasks with weights that they share."""
+    x, w = _as_autocast(input.value.flatten(0, 1), weight)
+    folded = convolve(x, w, geometry)
+    y = TaskTensor(folded.view(*input.value.shape[:2], *folded.shape[1:]))
+    return y if bias is None else y + bias[:, None, None]
 
 
 def _as_autocast(*tensors: Tensor) -> list[Tensor]:

@@ -243,8 +243,32 @@ def _grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> tuple[TaskTen
     return tuple(None if g is None else TaskTensor(g, aliased=True) for g in found)
 
 
-def _refused(name: str, *_: Any, **__: Any) -> Any:
-    raise NotBatchableError(f"{name} needs the numbers of a single task")
+def _agreed(func: Function, *args: Any) -> Any:
+    """Return what leaves torch, such as a number that is branched on, if it is that of all tasks.
+
+    Code goes the same way for all tasks then, as it does where all have the same classes.
+    """
+    tensors = [arg.value.detach() for arg in args if isinstance(arg, TaskTensor)]
+    if not all(bool((tensor == tensor[:1]).all()) for tensor in tensors):
+        raise NotBatchableError(f"{func.__name__} gives every task another value")
+    return func(*(arg.value[0] if isinstance(arg, TaskTensor) else arg for arg in args))
+
+
+@rule(F.one_hot)
+def _one_hot(tensor: TaskTensor, num_classes: int = -1) -> TaskTensor:
+    number = int(tensor.max()) + 1 if num_classes == -1 else num_classes
+    return TaskTensor(F.one_hot(tensor.value, number))
+
+
+@rule(torch.Tensor.__getitem__)
+def _getitem(x: Any, index: Any) -> Any:
+    if not isinstance(index, TaskTensor) or index.dtype != torch.bool or index.dim() == 0:
+        return through_vmap(torch.Tensor.__getitem__, (x, index), {})
+    tasks = len(index.value)
+    number = int(TaskTensor(index.value.flatten(1).sum(1)))
+    value = x.value if isinstance(x, TaskTensor) else x.expand(tasks, *x.shape)
+    chosen = value[index.value]
+    return TaskTensor(chosen.view(tasks, number, *chosen.shape[1:]))
 
 
 def _register() -> None:
@@ -261,7 +285,8 @@ def _register() -> None:
     for name in ("device", "dtype", "ndim", "shape"):  # others are found by `through_vmap`
         rule(_getter(name))(partial(metadata, _getter(name)))
     for name in VALUES:
-        rule(getattr(torch.Tensor, name))(partial(_refused, name))
+        func = getattr(torch.Tensor, name)
+        rule(func)(partial(_agreed, func))
     rule(torch.Tensor.__len__)(lambda x: x.shape[0])
     rule(_getter("requires_grad"))(lambda x: x.value.requires_grad)
 

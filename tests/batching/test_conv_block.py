@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 import metalit.batching.rules  # noqa: F401  # registers what the networks need
 from metalit.batching.conv_block import Geometry, conv_block, prefers_patches
+from metalit.batching.image_rules import convolve_all
 from metalit.batching.patches import Patches
 from metalit.batching.pooling import CACHE, images_per_slice
 from metalit.batching.task_tensor import TaskTensor
@@ -252,6 +253,16 @@ def test_meta_gradients_of_many_tasks_at_once_are_those_of_a_loop(steps):
     loss = adapted_loss(net, batched, (xs, ys), (xq, yq), steps).value
     torch.testing.assert_close(loss, torch.stack(losses))
     assert_same(torch.autograd.grad(loss.sum(), list(params.values())), expected)
+
+
+@pytest.mark.parametrize("shape", ["tasks", "stride", "dilation"])
+def test_weights_that_tasks_share_are_convolved_with_all_images_in_either_way(shape):
+    x, weight, _, bias, geometry = make(SHAPES[shape])
+    tasks = [x, x.flip(0) + 1]
+    wanted = torch.stack([F.conv2d(t, weight, bias, *geometry) for t in tasks])
+    images = TaskTensor(torch.stack(tasks))
+    torch.testing.assert_close(F.conv2d(images, weight, bias, *geometry).value, wanted)
+    torch.testing.assert_close(convolve_all(images, weight, bias, geometry).value, wanted)
 
 
 def test_inner_steps_see_the_same_patches_of_the_support_set(monkeypatch):

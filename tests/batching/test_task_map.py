@@ -17,15 +17,14 @@ from .test_equality import error, make_episodes, make_network, results
 
 
 class Unbatchable(Learner):
-    """Asks for the number of classes, as a loop over tasks can."""
+    """Asks for a number of each task, as a loop over tasks can."""
 
     def __init__(self) -> None:
         super().__init__()
         self.network = nn.Linear(6, 3).double()
 
     def forward(self, support: Samples, query: Tensor) -> Tensor:
-        way = int(support.y.max()) + 1
-        return self.network(query)[:, :way]
+        return self.network(query) * float(support.x[0, 0])
 
 
 def model_of(learner: Learner, **options: Any) -> MetaLearner:
@@ -44,11 +43,11 @@ def test_auto_falls_back_to_the_loop_and_says_why(caplog: pytest.LogCaptureFixtu
     assert torch.equal(again[0], wanted[0])
     (message,) = [r.getMessage() for r in caplog.records if r.name == "metalit.batching.task_map"]
     assert "one after another" in message
-    assert "__int__ needs the numbers of a single task" in message
+    assert "__float__ gives every task another value" in message
 
 
 def test_batched_refuses_what_auto_would_loop_over() -> None:
-    with pytest.raises(NotBatchableError, match="needs the numbers of a single task"):
+    with pytest.raises(NotBatchableError, match="gives every task another value"):
         model_of(Unbatchable(), tasks="batched").score(make_episodes((6,)))
 
 
@@ -152,13 +151,22 @@ def test_parameters_that_tasks_share_get_the_gradient_of_the_loop(adapt: str) ->
             assert error(found, wanted) <= 1e-10
 
 
-def test_a_learner_without_an_inner_loop_gives_the_numbers_of_the_loop() -> None:
+def test_prototypes_run_batched_where_all_tasks_have_the_same_classes() -> None:
     network, features = make_network("blocks")
-    episodes = make_episodes(features)
-    found, wanted = (
-        model_of(Prototypes(network), tasks=t).score(episodes) for t in ("auto", "loop")
-    )
+    episodes, prototypes = make_episodes(features), Prototypes(network)
+    found, wanted = (model_of(prototypes, tasks=t).score(episodes) for t in ("batched", "loop"))
     assert error(list(found), list(wanted)) <= 1e-10
+    pair = [torch.autograd.grad(loss, list(prototypes.parameters())) for loss, _ in (found, wanted)]
+    assert error(*map(list, pair)) <= 1e-10
+    episodes.support.y[1, 0] = -1  # a task with a row less
+    with pytest.raises(NotBatchableError, match="another value"):
+        model_of(prototypes, tasks="batched").score(episodes)
+
+
+def test_a_value_of_all_tasks_alike_is_not_recorded_for_later_steps() -> None:
+    network, features = make_network("blocks")
+    with pytest.raises(NotBatchableError, match="cannot be recorded"):
+        model_of(Prototypes(network), compiled=True).score(make_episodes(features))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own

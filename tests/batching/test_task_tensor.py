@@ -17,6 +17,8 @@ def values(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(3, *shape, generator=generator, dtype=torch.float64)
 
 
+MEDIAN = values(4, 5)[:, 0, 0].median()  # above it are some tasks but not all
+
 OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "arithmetic": lambda a, b: (1 - a) * b / (2 + b.abs()) + a**2 - SHARED,
     "other ranks": lambda a, b: a + b[0] * a[:, :1] + b.sum(),
@@ -62,6 +64,18 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "linear with one shared": lambda a, b: (
         F.linear(a, torch.diag(SHARED), b[0]) + F.linear(a, b[:5, :], SHARED[:4]).sum()
     ),
+    "a mask of as many in every task": lambda a, b: (
+        a[b >= b.amax(1, keepdim=True)] + SHARED[:4][b.argmax(1) < 9]
+    ),
+    "classes": lambda a, b: F.one_hot(b.argsort(1)[:, 0] * 0 + 4) * a,
+    "a branch that all take": lambda a, b: (
+        a * 2 if a.abs().sum() > 0 and not b.isnan().any() else b
+    ),
+    "numbers that are those of all": lambda a, b: (
+        a * int((b.argsort(1) + 1).max()) * (a * 0 + 2).sum().item()
+        + sum((b * 0 + 3)[0].tolist()) * float((a > a).sum() + 1)
+    ),
+    "a member of all": lambda a, b: a + b if 7 in a * 0 + 7 else a,
     "einsum": lambda a, b: torch.einsum("nd,md->nm", a, b),
     "metadata": lambda a, b: a * (a.shape[0] + a.dim() + a.size(1) + a.numel() + len(a) + a.ndim),
 }
@@ -129,8 +143,8 @@ def _viewed_changes(x: Tensor) -> None:
 
 REFUSED: dict[str, Callable[[Tensor], object]] = {
     "item": lambda x: x.sum().item(),
-    "bool": lambda x: bool(x.sum() > 0),
-    "branch": lambda x: x if x.sum() > 0 else -x,
+    "bool": lambda x: bool(x[0, 0] >= MEDIAN),
+    "branch": lambda x: x if x[0, 0] >= MEDIAN else -x,
     "number": lambda x: float(x.sum()),
     "list": lambda x: x.tolist(),
     "numpy": lambda x: x.numpy(),
