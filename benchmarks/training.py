@@ -16,6 +16,7 @@ def commit() -> str:
     """Return the commit, with a mark where the working tree differs from it."""
     return subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
