@@ -243,7 +243,7 @@ def _grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> tuple[TaskTen
     return tuple(None if g is None else TaskTensor(g, aliased=True) for g in found)
 
 
-def _agreed(func: Function, *args: Any) -> Any:
+def _agreed(func: Function, *args: Any, **kwargs: Any) -> Any:
     """Return what leaves torch, such as a number that is branched on, if it is that of all tasks.
 
     Code goes the same way for all tasks then, as it does where all have the same classes.
@@ -251,7 +251,8 @@ def _agreed(func: Function, *args: Any) -> Any:
     tensors = [arg.value.detach() for arg in args if isinstance(arg, TaskTensor)]
     if not all(bool((tensor == tensor[:1]).all()) for tensor in tensors):
         raise NotBatchableError(f"{func.__name__} gives every task another value")
-    return func(*(arg.value[0] if isinstance(arg, TaskTensor) else arg for arg in args))
+    alone = (arg.value[0] if isinstance(arg, TaskTensor) else arg for arg in args)
+    return func(*alone, **kwargs)
 
 
 @rule(F.one_hot)

@@ -73,7 +73,7 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     ),
     "numbers that are those of all": lambda a, b: (
         a * int((b.argsort(1) + 1).max()) * (a * 0 + 2).sum().item()
-        + sum((b * 0 + 3)[0].tolist()) * float((a > a).sum() + 1)
+        + sum((b.detach() * 0 + 3)[0].numpy(force=True).tolist()) * float((a > a).sum() + 1)
     ),
     "a member of all": lambda a, b: a + b if 7 in a * 0 + 7 else a,
     "einsum": lambda a, b: torch.einsum("nd,md->nm", a, b),
