@@ -44,6 +44,7 @@ class Block(Pending):
         relu: bool = False,
         window: tuple[int, int] | None = None,
     ) -> None:
+        super().__init__()
         self.x, self.tasks, self.conv, self.bias = x, tasks, conv, bias
         self.norm, self.relu, self.window = norm, relu, window
         channels, (height, width) = x.shape[1], x.shape[2:]

@@ -12,6 +12,7 @@ from .task_tensor import (
     Function,
     NotBatchableError,
     TaskTensor,
+    getter,
     metadata,
     named,
     rule,
@@ -37,11 +38,6 @@ VALUES = (
     "item", "tolist", "numpy", "__array__", "__bool__", "__contains__", "__float__", "__index__",
     "__int__",
 )  # fmt: skip
-
-
-def _getter(attribute: str) -> Function:
-    getter: Function = getattr(torch.Tensor, attribute).__get__
-    return getter
 
 
 def aligned(tensor: Any, rank: int) -> Any:
@@ -132,7 +128,7 @@ def _unsqueeze(x: TaskTensor, dim: int) -> TaskTensor:
     return x.viewed(x.value.unsqueeze(shifted(dim)))
 
 
-@rule(*named("t"), _getter("T"), _getter("mT"))
+@rule(*named("t"), getter("T"), getter("mT"))
 def _transpose(x: TaskTensor) -> Any:
     return x.viewed(x.value.mT) if x.dim() == 2 else through_vmap(torch.Tensor.t, (x,), {})
 
@@ -247,6 +243,10 @@ def _refused(name: str, *_: Any, **__: Any) -> Any:
     raise NotBatchableError(f"{name} needs the numbers of a single task")
 
 
+def _of_value(name: str, x: TaskTensor) -> Any:
+    return getattr(x.value, name)
+
+
 def _register() -> None:
     for name in POINTWISE:
         for func in named(name):
@@ -259,11 +259,13 @@ def _register() -> None:
     for name in METADATA:
         rule(*named(name))(partial(metadata, getattr(torch.Tensor, name)))
     for name in ("device", "dtype", "ndim", "shape"):  # others are found by `through_vmap`
-        rule(_getter(name))(partial(metadata, _getter(name)))
+        rule(getter(name))(partial(metadata, getter(name)))
     for name in VALUES:
         rule(getattr(torch.Tensor, name))(partial(_refused, name))
     rule(torch.Tensor.__len__)(lambda x: x.shape[0])
-    rule(_getter("requires_grad"))(lambda x: x.value.requires_grad)
+    for name in ("grad_fn", "is_leaf", "requires_grad"):
+        rule(getter(name))(partial(_of_value, name))
+    rule(getter("grad"))(partial(_refused, "grad"))
 
 
 _register()

@@ -16,6 +16,15 @@ RULES: dict[Function, Function] = {}
 """How a torch function acts on all tasks at once; those without a rule go through `torch.vmap`."""
 
 
+def getter(attribute: str) -> Function:
+    """Return the function that gets an attribute of a tensor."""
+    function: Function = getattr(torch.Tensor, attribute).__get__
+    return function
+
+
+_grad_fn = getter("grad_fn")
+
+
 class NotBatchableError(RuntimeError):
     """Raised where code that was written for one task cannot be run for many at once."""
 
@@ -27,11 +36,15 @@ class Pending(ABC):
         shape: Shape of the result, with the tasks first.
         dtype: Type of the result.
         device: Device of the result.
+        recorded: Whether gradients flow through it, as they did where it was written down.
     """
 
     shape: torch.Size
     dtype: torch.dtype
     device: torch.device
+
+    def __init__(self) -> None:
+        self.recorded = torch.is_grad_enabled()
 
     @abstractmethod
     def compute(self) -> Tensor:
@@ -47,7 +60,6 @@ class TaskTensor(torch.Tensor):
     tasks together, and therefore are exact to any order.
 
     Attributes:
-        pending: What has yet to be computed, None if there is nothing.
         aliased: Whether another tensor may share its memory; it cannot change in place then.
 
     Args:
@@ -55,15 +67,20 @@ class TaskTensor(torch.Tensor):
         aliased: See the attribute.
     """
 
-    pending: Pending | None
     aliased: bool
     _value: Tensor | None
+    _pending: Pending | None
 
     @staticmethod
     def __new__(cls: type[Self], value: Tensor | Pending, aliased: bool = False) -> Self:
         """Make a tensor with the shape of one task's."""
         tensor: Self = torch.Tensor._make_wrapper_subclass(
-            cls, value.shape[1:], dtype=value.dtype, device=value.device
+            cls,
+            value.shape[1:],
+            dtype=value.dtype,
+            device=value.device,
+            # of the tensor that torch sees, not of the value: see `_check`
+            requires_grad=value.dtype.is_floating_point or value.dtype.is_complex,
         )
         tensor.become(value)
         tensor.aliased = aliased
@@ -72,16 +89,35 @@ class TaskTensor(torch.Tensor):
     @property
     def value(self) -> Tensor:
         """The tensors, stacked along a first dimension: shape `(T, *shape)`."""
+        self._check()
         if self._value is None:
-            assert self.pending is not None
-            self.become(self.pending.compute())
+            assert self._pending is not None
+            with torch.set_grad_enabled(self._pending.recorded):
+                self.become(self._pending.compute())
         assert self._value is not None
         return self._value
+
+    @property
+    def pending(self) -> Pending | None:
+        """What has yet to be computed and may be added to here, None if there is nothing."""
+        self._check()
+        waiting = self._pending
+        same = waiting is not None and waiting.recorded == torch.is_grad_enabled()
+        return waiting if same else None
+
+    def _check(self) -> None:
+        """Refuse the result of an autograd function of the user's.
+
+        Its forward has acted on all tasks, but without a graph: torch put its backward behind this
+        tensor and not behind the value.
+        """
+        if metadata(_grad_fn, self) is not None:
+            raise NotBatchableError("a torch.autograd.Function is applied")
 
     def become(self, value: Tensor | Pending) -> None:
         """Take another value of the same shape, as an operation in place does."""
         self._value = value if isinstance(value, Tensor) else None
-        self.pending = value if isinstance(value, Pending) else None
+        self._pending = value if isinstance(value, Pending) else None
 
     def viewed(self, value: Tensor) -> TaskTensor:
         """Return a tensor of a value that may share the memory of this one."""

@@ -1,6 +1,7 @@
 """What a TaskTensor does alone: operations against a loop over tasks, and what it refuses."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -63,6 +64,9 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         F.linear(a, torch.diag(SHARED), b[0]) + F.linear(a, b[:5, :], SHARED[:4]).sum()
     ),
     "einsum": lambda a, b: torch.einsum("nd,md->nm", a, b),
+    "what autograd knows": lambda a, b: (
+        a * 2 if (a * 1).grad_fn and not (b * 1).is_leaf and b.detach().is_leaf else b
+    ),
     "metadata": lambda a, b: a * (a.shape[0] + a.dim() + a.size(1) + a.numel() + len(a) + a.ndim),
 }
 
@@ -127,6 +131,18 @@ def _viewed_changes(x: Tensor) -> None:
     y.add_(1)
 
 
+class Reversed(torch.autograd.Function):
+    """Passes a tensor on, and its gradient with the other sign."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return -g
+
+
 REFUSED: dict[str, Callable[[Tensor], object]] = {
     "item": lambda x: x.sum().item(),
     "bool": lambda x: bool(x.sum() > 0),
@@ -148,6 +164,8 @@ REFUSED: dict[str, Callable[[Tensor], object]] = {
         x.sum(), [torch.ones(1, requires_grad=True)]
     ),
     "the gradient of no scalar": lambda x: torch.autograd.grad(x, [x], torch.ones(4, 5)),
+    "an autograd function of the user": lambda x: Reversed.apply(x * 2) + 1,
+    "its result in a list": lambda x: torch.cat([Reversed.apply(x)]),
     "torch.func": lambda x: torch.func.grad(lambda y: y.sum())(x),
 }
 
