@@ -104,6 +104,11 @@ class RandomState:
                 for old, new in zip(before._states, self._states, strict=True)
             ]
 
+    def is_current(self) -> bool:
+        """Return whether nothing has been drawn since."""
+        states = [source.get_state() for source in self._sources]
+        return all(map(torch.equal, states, self._states))
+
     def restore(self) -> None:
         """Go back to the state."""
         if self._batch is not None and not self._states:

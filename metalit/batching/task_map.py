@@ -176,9 +176,9 @@ class _MeanLoss(Function):
         totals: list[Tensor] = []
         for outputs, losses, *gradients in parts():
             results.append((outputs, losses))
-            totals = (
-                [a + b for a, b in zip(totals, gradients, strict=True)] if totals else gradients
-            )
+            if totals and gradients:  # a chunk whose loss is constant has none
+                totals = [a + b for a, b in zip(totals, gradients, strict=True)]
+            totals = totals or gradients
         all_outputs, all_losses = (torch.cat(tensors) for tensors in zip(*results, strict=True))
         loss = all_losses.mean()
         # without a gradient the loss is a number alone, and `backward` an error of torch's
@@ -198,19 +198,25 @@ _mean_loss: Callable[..., tuple[Tensor, Tensor]] = _MeanLoss.apply
 def _looped(function: OneTask, episodes: Episode, seeds: Sequence[int]) -> tuple[Tensor, ...]:
     device = episodes.support.x.device
     before, results = RandomState(device), []
-    for b, seed in enumerate(seeds):
-        seed_one(seed, device)
-        results.append(function(each(episodes, itemgetter(b))))
-    before.restore()
+    try:
+        for b, seed in enumerate(seeds):
+            seed_one(seed, device)
+            results.append(function(each(episodes, itemgetter(b))))
+    finally:
+        before.restore()
     return tuple(torch.stack(parts) for parts in zip(*results, strict=True))
 
 
 def _batched(function: OneTask, episodes: Episode, batch: TaskBatch) -> tuple[Tensor, ...]:
-    before = torch.get_rng_state()
-    with batch.active():
-        results = function(each(episodes, lambda t: TaskTensor(t, aliased=True)))
-    if not torch.equal(before, torch.get_rng_state()):
-        torch.set_rng_state(before)
+    before = RandomState(batch.device)
+    try:
+        with batch.active():
+            results = function(each(episodes, lambda t: TaskTensor(t, aliased=True)))
+    finally:
+        drawn = not before.is_current()
+        if drawn:
+            before.restore()
+    if drawn:
         raise NotBatchableError("random numbers are drawn that would be those of all tasks")
     return tuple(
         r.value if isinstance(r, TaskTensor) else r.expand(len(batch), *r.shape) for r in results

@@ -75,6 +75,32 @@ def test_random_numbers_that_all_tasks_would_share_are_refused() -> None:
     assert torch.equal(model.score(episodes)[0], first)
 
 
+@pytest.mark.parametrize("tasks", ["loop", "batched", "auto"])
+def test_an_error_leaves_the_global_generator_where_it_was(tasks: str) -> None:
+    def fail(_: Episode) -> tuple[Tensor, ...]:
+        torch.rand(3)
+        raise ValueError("as the user's code may")
+
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match="user's code"):
+        TaskMap(tasks)(fail, make_episodes((6,)), [1, 2, 3])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("constant", [0, 1])
+def test_the_loss_of_some_chunks_may_be_constant(constant: int) -> None:
+    weight = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    episodes = make_episodes((6,), tasks=2)
+
+    def answer(episode: Episode) -> tuple[Tensor, Tensor]:
+        if torch.equal(episode.query.x, episodes.query.x[constant]):
+            return torch.zeros(3), torch.zeros((), dtype=torch.float64)
+        return torch.zeros(3), weight.sum()
+
+    loss = TaskMap("loop").mean_loss(answer, episodes, [1, 2], [weight])[1]
+    assert torch.equal(torch.autograd.grad(loss, weight)[0], torch.full_like(weight, 0.5))
+
+
 @pytest.mark.parametrize("tasks", ["loop", "batched"])
 def test_a_task_draws_the_same_numbers_whatever_runs_beside_it(tasks: str) -> None:
     network, features = make_network("dropout")
