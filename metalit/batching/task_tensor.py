@@ -160,7 +160,8 @@ def rule(*functions: Function) -> Callable[[Function], Function]:
 def named(*names: str) -> list[Function]:
     """Return the functions and methods of torch with these names."""
     places = (torch, torch.Tensor, torch.nn.functional)
-    return [getattr(place, name) for name in names for place in places if hasattr(place, name)]
+    found = [getattr(place, name, None) for name in names for place in places]
+    return [function for function in found if callable(function)]  # torch.float is a type
 
 
 def through_vmap(func: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

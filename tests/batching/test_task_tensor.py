@@ -42,6 +42,21 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "comparison": lambda a, b: torch.where(a > b, a, b) + (a >= 0) * b + torch.maximum(a, b),
     "a mask": lambda a, b: a.masked_fill(b > 0, 0.0) + torch.where(b > 0, 1.0, a),
     "casts": lambda a, b: a.float().double() + b.to(torch.float32).to(a) + SHARED.to(b),
+    "scalars of another type": lambda a, b: (
+        (a > 0) * b.sum() + (a > 0).float().sum() * torch.tensor(1 / 3, dtype=torch.float64)
+    ),
+    "vectors by scalars of another type": lambda a, b: a.detach().float() * b.detach().sum(),
+    "sums of all that keep dimensions": lambda a, b: a.sum(None, True) * b.amax((), True) + a,
+    "shapes of matrices in batches": lambda a, b: (a[None].mT @ b.expand(2, 4, 5)).mT[0],
+    "products from the right": lambda a, b: a.t().__rmatmul__(b) @ a,
+    "names of arguments": lambda a, b: (
+        F.linear(input=a, weight=b) + torch.sum(input=a, dim=1) + torch.flatten(input=b)[:4]
+    ),
+    "orders of memory": lambda a, b: (
+        a[None, None].contiguous(memory_format=torch.channels_last)
+        + b[None, None].to(memory_format=torch.channels_last)
+        + a[None, None].clone(memory_format=torch.channels_last)
+    ),
     "sorting": lambda a, b: a.sort(dim=1).values + b.cumsum(0) + a.argsort(1).double(),
     "gathering": lambda a, b: a.gather(1, b.argsort(1)) + F.one_hot(b.argmax(1), 5),
     "distances": lambda a, b: (
@@ -155,6 +170,7 @@ REFUSED: dict[str, Callable[[Tensor], object]] = {
     "unique": lambda x: x.unique(),
     "a shared target": _shared_target,
     "an assignment": _assignment,
+    "a change of the type": lambda x: x.float().add_(x),
     "out": lambda x: torch.add(x, x, out=torch.empty(4, 5, dtype=torch.float64)),
     "a change of a view": _view_changes,
     "a change of what has a view": _viewed_changes,
@@ -175,6 +191,23 @@ def test_what_cannot_be_done_for_many_tasks_is_refused(name: str) -> None:
     x = TaskTensor(values(4, 5).requires_grad_(), aliased=True)
     with pytest.raises(NotBatchableError):
         REFUSED[name](x)
+
+
+BEYOND: dict[str, Callable[[Tensor], Tensor]] = {
+    "a sum": lambda x: x.sum(-3),
+    "a mean of several": lambda x: x.mean((0, -3)),
+    "an extreme": lambda x: torch.amax(x, dim=-3),
+    "a new dimension": lambda x: x.unsqueeze(-4),
+    "a flat one": lambda x: x.flatten(-3),
+    "one too many": lambda x: x.sum(2),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_dimensions_that_one_task_does_not_have_are_an_error_as_in_torch(name: str) -> None:
+    for x in (torch.ones(3, 3), TaskTensor(torch.ones(3, 3, 3))):
+        with pytest.raises(IndexError, match="out of range"):
+            BEYOND[name](x)
 
 
 def test_tasks_draw_their_own_numbers_as_each_would_alone() -> None:
