@@ -154,12 +154,13 @@ def _conv2d(
         x, w = _as_autocast(input.value.flatten(0, 1), weight)
         folded = convolve(x, w, geometry)
         y = TaskTensor(folded.view(*input.value.shape[:2], *folded.shape[1:]))
-        return y if bias is None else y + bias[:, None, None]
+        return y if bias is None else y + bias.to(y.dtype)[:, None, None]
     tasks = len(weight.value)
     images = input.value if isinstance(input, TaskTensor) else input.expand(tasks, *input.shape)
     x, w = _as_autocast(tasks_as_channels(images), weight.value.flatten(0, 1))
     conv = w, geometry._replace(groups=tasks * groups)
-    return TaskTensor(Block(x, tasks, conv, _flat(bias, tasks)))
+    flat = _flat(bias, tasks)
+    return TaskTensor(Block(x, tasks, conv, None if flat is None else flat.to(x.dtype)))
 
 
 def _as_autocast(*tensors: Tensor) -> list[Tensor]:
@@ -185,8 +186,10 @@ def _batch_norm(
     if not training:
         args = (input, running_mean, running_var, weight, bias, training, momentum, eps)
         return through_vmap(F.batch_norm, args, {})
-    if running_mean is not None or not isinstance(input, TaskTensor) or input.dim() > 4:
+    if running_mean is not None:
         raise NotBatchableError("batch norm keeps running statistics")
+    if not isinstance(input, TaskTensor) or input.dim() > 4:
+        raise NotBatchableError("batch norm of volumes, or of what all tasks share")
     waiting = input.pending
     full = input.dtype in (torch.float32, torch.float64)  # statistics of less lose digits
     if full and isinstance(waiting, Block) and waiting.norm is None:

@@ -230,6 +230,15 @@ def test_every_task_gets_its_own_copy_of_a_shared_tensor_only_among_others() -> 
         assert per_task(own) is own
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_convolutions_in_mixed_precision_have_its_type(many: bool) -> None:
+    x, weight, bias = values(2, 3, 6, 6).float(), values(4, 3, 3, 3).float(), values(4).float()
+    own = (TaskTensor(weight), TaskTensor(bias)) if many else (weight[0], bias[0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = F.conv2d(TaskTensor(x), *own)
+    assert found.dtype == found.value.dtype == torch.bfloat16
+
+
 def test_a_batch_norm_of_one_value_is_an_error_as_it_is_in_torch() -> None:
     x = TaskTensor(values(1, 2, 1, 1))
     with pytest.raises(ValueError, match="needs at least 2"):
