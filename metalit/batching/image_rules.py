@@ -75,7 +75,7 @@ class Block(Pending):
                            self.norm[2], self.relu, self.window)  # fmt: skip
             if self.bias is not None:
                 y = _without_effect(y, self.bias)  # the norm takes it away
-        return _by_task(y, self.tasks)
+        return _by_task(y.to(self.dtype), self.tasks)
 
     def _separately(self) -> Tensor:
         """Return the result of one operation after another, which a compiler may fuse."""

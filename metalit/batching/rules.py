@@ -178,7 +178,7 @@ def _linear(input: Any, weight: Any, bias: Any = None) -> Any:
         return TaskTensor(F.linear(input.value, weight, bias))
     if input.dim() != 2 or bias is None or not isinstance(input, TaskTensor):
         y = _matmul(input, weight.t()) if input.dim() > 1 else _matmul(input[None], weight.t())[0]
-        return y if bias is None else y + bias
+        return y if bias is None else y + bias.to(y.dtype)
     w = (
         weight.value.mT
         if isinstance(weight, TaskTensor)
@@ -196,7 +196,8 @@ def _group_norm(
     result: Any = TaskTensor(y.view(input.value.shape))
     shape = (-1, *[1] * (input.dim() - 2))
     result = result if weight is None else result * weight.reshape(shape)
-    return result if bias is None else result + bias.reshape(shape)
+    result = result if bias is None else result + bias.reshape(shape)
+    return result.to(y.dtype)  # in mixed precision the weights have a longer one
 
 
 @rule(F.instance_norm)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from metalit.batching import NotBatchableError, TaskBatch, TaskTensor, per_task
@@ -230,13 +231,25 @@ def test_every_task_gets_its_own_copy_of_a_shared_tensor_only_among_others() -> 
         assert per_task(own) is own
 
 
+MIXED: dict[str, nn.Module] = {
+    "convolution": nn.Conv2d(3, 4, 3),
+    "batch norm": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)),
+    "group norm": nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4)),
+    "linear": nn.Linear(6, 2),
+}
+
+
 @pytest.mark.parametrize("many", [False, True])
-def test_convolutions_in_mixed_precision_have_its_type(many: bool) -> None:
-    x, weight, bias = values(2, 3, 6, 6).float(), values(4, 3, 3, 3).float(), values(4).float()
-    own = (TaskTensor(weight), TaskTensor(bias)) if many else (weight[0], bias[0])
+@pytest.mark.parametrize("name", MIXED)
+def test_layers_in_mixed_precision_give_the_type_that_torch_gives(name: str, many: bool) -> None:
+    layer, x = MIXED[name], values(2, 3, 6, 6).float()
+    parameters = {
+        key: TaskTensor(p.expand(3, *p.shape)) if many else p for key, p in layer.named_parameters()
+    }
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = F.conv2d(TaskTensor(x), *own)
-    assert found.dtype == found.value.dtype == torch.bfloat16
+        found, wanted = functional_call(layer, parameters, TaskTensor(x)), layer(x[0])
+    assert found.dtype == found.value.dtype == wanted.dtype
+    torch.testing.assert_close(found.value[0], wanted, rtol=0.02, atol=0.05)
 
 
 def test_a_batch_norm_of_one_value_is_an_error_as_it_is_in_torch() -> None:
