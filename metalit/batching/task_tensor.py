@@ -25,6 +25,15 @@ def getter(attribute: str) -> Function:
 _grad_fn = getter("grad_fn")
 
 
+IN_FULL_PRECISION = (
+    "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cosine_similarity",
+    "cross_entropy", "gaussian_nll_loss", "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss",
+    "layer_norm", "log_softmax", "margin_ranking_loss", "mse_loss", "nll_loss", "poisson_nll_loss",
+    "smooth_l1_loss", "softmax", "triplet_margin_loss",
+)  # fmt: skip
+"""Functions that mixed precision computes in float32; it does not reach into `torch.vmap`."""
+
+
 class NotBatchableError(RuntimeError):
     """Raised where code that was written for one task cannot be run for many at once."""
 
@@ -194,12 +203,23 @@ def through_vmap(func: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any
         with warnings.catch_warnings():
             # then an operation goes through the tasks one by one, as the loop would
             warnings.filterwarnings("ignore", "There is a performance drop")
-            values = iter(torch.vmap(for_one)(*(tensor.value for tensor in inputs)))
+            values = iter(torch.vmap(for_one)(*_as_autocast(name, inputs)))
     except (RuntimeError, ValueError, TypeError) as error:
         raise NotBatchableError(f"{name}: {str(error).splitlines()[0]}") from error
     for tensor in inputs:
         tensor.aliased = True  # the result may be a view of it
     return _mapped(form, lambda _: TaskTensor(next(values), aliased=True), Tensor)
+
+
+def _as_autocast(name: str, inputs: list[TaskTensor]) -> list[Tensor]:
+    """Return the values of tensors, in float32 where mixed precision would or types would clash."""
+    values = [tensor.value for tensor in inputs]
+    short = [value.dtype in (torch.bfloat16, torch.float16) for value in values]
+    if not any(short) or not torch.is_autocast_enabled(values[0].device.type):
+        return values
+    if name not in IN_FULL_PRECISION and not any(v.dtype == torch.float32 for v in values):
+        return values
+    return [v.float() if s else v for v, s in zip(values, short, strict=True)]
 
 
 def metadata(func: Function, *args: Any) -> Any:

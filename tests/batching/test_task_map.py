@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from metalit import Episode, MetaLearner, Samples
-from metalit.batching import NotBatchableError, TaskMap
+from metalit.batching import NotBatchableError, TaskMap, TaskTensor
 from metalit.inner_loops import GradientDescent
 from metalit.learners import MAML, Learner, Prototypes
 from metalit.metrics import Accuracy
@@ -45,6 +45,23 @@ def test_auto_falls_back_to_the_loop_and_says_why(caplog: pytest.LogCaptureFixtu
     (message,) = [r.getMessage() for r in caplog.records if r.name == "metalit.batching.task_map"]
     assert "one after another" in message
     assert "__int__ needs the numbers of a single task" in message
+
+
+def test_auto_stays_batched_where_only_some_values_need_the_loop() -> None:
+    calls = []
+
+    def double(episode: Episode) -> tuple[Tensor, ...]:
+        x = episode.query.x
+        calls.append(isinstance(x, TaskTensor))
+        if len(calls) == 2:
+            bool(x.sum() > 0)
+        return (2 * x,)
+
+    tasks, episodes = TaskMap(), make_episodes((6,))
+    for _ in range(3):
+        (found,) = tasks(double, episodes, [1, 2, 3])
+        assert torch.equal(found, 2 * episodes.query.x)
+    assert calls == [True, True, False, False, False, True]
 
 
 def test_batched_refuses_what_auto_would_loop_over() -> None:

@@ -252,6 +252,23 @@ def test_layers_in_mixed_precision_give_the_type_that_torch_gives(name: str, man
     torch.testing.assert_close(found.value[0], wanted, rtol=0.02, atol=0.05)
 
 
+def test_functions_without_a_rule_take_the_numbers_that_mixed_precision_gives_them() -> None:
+    x, weight = values(4, 5).float(), values(2, 5, 3).float()
+    target = torch.ones(4, 5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        short = TaskTensor(x.bfloat16())
+        loss = F.binary_cross_entropy_with_logits(short, target)
+        convolved = F.conv1d(short.t()[None], TaskTensor(weight))
+        turned = short[None].permute(2, 0, 1)
+        wanted = F.binary_cross_entropy_with_logits(x[0].bfloat16(), target)
+    assert loss.dtype == wanted.dtype == torch.float32
+    torch.testing.assert_close(loss.value[0], wanted)
+    torch.testing.assert_close(
+        convolved.value[0], F.conv1d(x[0].t()[None], weight[0]), rtol=0.02, atol=0.05
+    )
+    assert turned.dtype == torch.bfloat16
+
+
 def test_a_batch_norm_of_one_value_is_an_error_as_it_is_in_torch() -> None:
     x = TaskTensor(values(1, 2, 1, 1))
     with pytest.raises(ValueError, match="needs at least 2"):
