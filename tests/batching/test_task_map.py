@@ -119,6 +119,30 @@ def test_the_loss_of_some_chunks_may_be_constant(constant: int) -> None:
 
 
 @pytest.mark.parametrize("tasks", ["loop", "batched"])
+def test_a_loss_that_all_tasks_share_has_its_gradient(tasks: str) -> None:
+    weight = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    loss = TaskMap(tasks).mean_loss(
+        lambda _: (torch.zeros(3), weight.sum()), make_episodes((6,)), [1, 2, 3], [weight]
+    )[1]
+    assert torch.equal(torch.autograd.grad(loss, weight)[0], torch.ones_like(weight))
+
+
+def test_parameters_of_the_loss_are_trained_too() -> None:
+    class Tempered(nn.CrossEntropyLoss):
+        def __init__(self) -> None:
+            super().__init__()
+            self.temperature = nn.Parameter(torch.ones(()))
+
+        def forward(self, input: Tensor, target: Tensor) -> Tensor:
+            return super().forward(input / self.temperature, target)
+
+    maml = MAML(MLP(6, 4, 3).double(), GradientDescent(0.1), nn.CrossEntropyLoss())
+    model = MetaLearner(maml, Tempered(), Accuracy()).train()
+    model.score(make_episodes((6,)))[0].backward()
+    assert float(model.loss.temperature.grad.abs()) > 0
+
+
+@pytest.mark.parametrize("tasks", ["loop", "batched"])
 def test_a_task_draws_the_same_numbers_whatever_runs_beside_it(tasks: str) -> None:
     network, features = make_network("dropout")
     maml = MAML(network, GradientDescent(0.1, 2), nn.CrossEntropyLoss()).train()

@@ -69,6 +69,7 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         F.cross_entropy(a, b.argmax(1), reduction="none")
         + F.cross_entropy(a, b.argmax(1), label_smoothing=0.2)
         + F.cross_entropy(a, b.argmax(1), ignore_index=1)
+        + F.cross_entropy(a, torch.where(b.argmax(1) == 1, -100, b.argmax(1)))
         + F.cross_entropy(a, b.softmax(1))
         + F.cross_entropy(a, b.argmax(1), weight=SHARED.abs())
     ),
@@ -81,7 +82,7 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     ),
     "einsum": lambda a, b: torch.einsum("nd,md->nm", a, b),
     "what autograd knows": lambda a, b: (
-        a * 2 if (a * 1).grad_fn and not (b * 1).is_leaf and b.detach().is_leaf else b
+        a * 2 if (a * 1).grad_fn and not (b * 1).is_leaf and (b * 1).detach().is_leaf else b
     ),
     "metadata": lambda a, b: a * (a.shape[0] + a.dim() + a.size(1) + a.numel() + len(a) + a.ndim),
 }
@@ -183,6 +184,8 @@ REFUSED: dict[str, Callable[[Tensor], object]] = {
     "the gradient of no scalar": lambda x: torch.autograd.grad(x, [x], torch.ones(4, 5)),
     "an autograd function of the user": lambda x: Reversed.apply(x * 2) + 1,
     "its result in a list": lambda x: torch.cat([Reversed.apply(x)]),
+    "a given gradient": lambda x: torch.autograd.grad(x.sum(), [x], torch.ones(())),
+    "a change of what a cast did not copy": lambda x: (x * 1).double().add_(1),
     "torch.func": lambda x: torch.func.grad(lambda y: y.sum())(x),
 }
 
@@ -219,6 +222,16 @@ def test_tasks_draw_their_own_numbers_as_each_would_alone() -> None:
     for seed, one, result in zip((3, 4, 5), x, found.value, strict=True):
         torch.manual_seed(seed)
         assert torch.equal(dropout(dropout(one) + 1), result)
+
+
+@pytest.mark.parametrize("dropout", [nn.Dropout(1.0), nn.Dropout(0.5).eval()])
+def test_dropout_of_all_or_in_evaluation_draws_nothing(dropout: nn.Dropout) -> None:
+    x = values(4, 5)
+    batch = TaskBatch([3, 4, 5], torch.device("cpu"))
+    with batch.active():
+        found = dropout(TaskTensor(x))
+    assert torch.equal(found.value, dropout(x))
+    assert not batch.has_drawn
 
 
 def test_every_task_gets_its_own_copy_of_a_shared_tensor_only_among_others() -> None:
