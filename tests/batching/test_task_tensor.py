@@ -244,6 +244,23 @@ def test_every_task_gets_its_own_copy_of_a_shared_tensor_only_among_others() -> 
         assert per_task(own) is own
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": 1}, {"ceil_mode": True}, {"dilation": 2}, {"stride": 1}, {"stride": 3},
+        {"stride": (2, 1)}, {"kernel_size": 9, "padding": 4}, {"kernel_size": (1, 3)},
+    ],
+)  # fmt: skip
+def test_pools_of_every_kind_after_a_norm_are_those_of_torch(options: dict[str, Any]) -> None:
+    x, arguments = values(2, 4, 7, 7), {"kernel_size": 2, **options}
+    found, wanted = (
+        F.max_pool2d(F.batch_norm(t, None, None, training=True), **arguments)
+        for t in (TaskTensor(x), x[1])
+    )
+    assert found.shape == wanted.shape
+    torch.testing.assert_close(found.value[1], wanted)
+
+
 MIXED: dict[str, nn.Module] = {
     "convolution": nn.Conv2d(3, 4, 3),
     "batch norm": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)),
