@@ -46,6 +46,7 @@ class Block(Pending):
         window: tuple[int, int] | None = None,
         derived: dict[Any, Any] | None = None,
     ) -> None:
+        super().__init__()
         self.x, self.tasks, self.conv, self.bias = x, tasks, conv, bias
         self.norm, self.relu, self.window, self.derived = norm, relu, window, derived
         channels, (height, width) = x.shape[1], x.shape[2:]
@@ -76,7 +77,7 @@ class Block(Pending):
                            self.norm[2], self.relu, self.window, derived=self.derived)  # fmt: skip
             if self.bias is not None:
                 y = _without_effect(y, self.bias)  # the norm takes it away
-        return _by_task(y, self.tasks)
+        return _by_task(y.to(self.dtype), self.tasks)
 
     def _separately(self) -> Tensor:
         """Return the result of one operation after another, which a compiler may fuse."""
@@ -168,7 +169,9 @@ def _conv2d(
         images = derived[tasks_as_channels]
     x, w = _as_autocast(images, weight.value.flatten(0, 1))
     conv = w, geometry._replace(groups=tasks * groups)
-    return TaskTensor(Block(x, tasks, conv, _flat(bias, tasks), derived=derived))
+    flat = _flat(bias, tasks)
+    flat = None if flat is None else flat.to(x.dtype)
+    return TaskTensor(Block(x, tasks, conv, flat, derived=derived))
 
 
 def convolve_all(input: TaskTensor, weight: Tensor, bias: Any, geometry: Geometry) -> Any:
@@ -176,7 +179,7 @@ def convolve_all(input: TaskTensor, weight: Tensor, bias: Any, geometry: Geometr
     x, w = _as_autocast(input.value.flatten(0, 1), weight)
     folded = convolve(x, w, geometry)
     y = TaskTensor(folded.view(*input.value.shape[:2], *folded.shape[1:]))
-    return y if bias is None else y + bias[:, None, None]
+    return y if bias is None else y + bias.to(y.dtype)[:, None, None]
 
 
 def _as_autocast(*tensors: Tensor) -> list[Tensor]:
@@ -202,8 +205,10 @@ def _batch_norm(
     if not training:
         args = (input, running_mean, running_var, weight, bias, training, momentum, eps)
         return through_vmap(F.batch_norm, args, {})
-    if running_mean is not None or not isinstance(input, TaskTensor) or input.dim() > 4:
+    if running_mean is not None:
         raise NotBatchableError("batch norm keeps running statistics")
+    if not isinstance(input, TaskTensor) or input.dim() > 4:
+        raise NotBatchableError("batch norm of volumes, or of what all tasks share")
     waiting = input.pending
     full = input.dtype in (torch.float32, torch.float64)  # statistics of less lose digits
     if full and isinstance(waiting, Block) and waiting.norm is None:

@@ -12,6 +12,7 @@ from .task_tensor import (
     Function,
     NotBatchableError,
     TaskTensor,
+    getter,
     metadata,
     named,
     rule,
@@ -19,7 +20,7 @@ from .task_tensor import (
 )
 
 POINTWISE = (
-    "abs", "add", "clamp", "clamp_max", "clamp_min", "clone", "cos", "div", "elu", "eq", "erf",
+    "abs", "add", "clamp", "clamp_max", "clamp_min", "cos", "div", "elu", "eq", "erf",
     "exp", "expm1", "float", "double", "ge", "gelu", "gt", "leaky_relu", "le", "log", "log1p",
     "logical_and", "logical_not", "logical_or", "logsigmoid", "lt", "maximum", "minimum", "mul",
     "ne", "neg", "pow", "reciprocal", "relu6", "rsqrt", "selu", "sigmoid", "sign", "silu", "sin",
@@ -39,11 +40,6 @@ VALUES = (
 )  # fmt: skip
 
 
-def _getter(attribute: str) -> Function:
-    getter: Function = getattr(torch.Tensor, attribute).__get__
-    return getter
-
-
 def aligned(tensor: Any, rank: int) -> Any:
     """Return the value of a task tensor, with `rank` dimensions after that of the tasks."""
     if not isinstance(tensor, TaskTensor):
@@ -58,7 +54,10 @@ def pointwise(func: Function, *args: Any, **kwargs: Any) -> Any:
     if kwargs.get("out") is not None or any(isinstance(v, TaskTensor) for v in kwargs.values()):
         return through_vmap(func, args, kwargs)
     in_place = kwargs.pop("inplace", False)
-    rank = max(a.dim() for a in args if isinstance(a, Tensor))
+    ranks = [a.dim() for a in args if isinstance(a, Tensor)]
+    if 0 in ranks and len({a.dtype for a in args if isinstance(a, Tensor)}) > 1:
+        return through_vmap(func, args, kwargs)  # a scalar takes the type of the others
+    rank = max(ranks)
     result = func(*(aligned(a, rank) for a in args), **kwargs)
     if not isinstance(result, Tensor):
         raise NotBatchableError(f"{func.__name__} gives results of unequal shapes")
@@ -74,8 +73,8 @@ def changed(target: Any, result: TaskTensor) -> TaskTensor:
         raise NotBatchableError("a tensor that all tasks share would get one value for each task")
     if target.aliased:
         raise NotBatchableError("a tensor of which there may be views changes in place")
-    if result.shape != target.shape:
-        raise NotBatchableError("an operation in place does not keep the shape")
+    if result.shape != target.shape or result.dtype != target.dtype:
+        raise NotBatchableError("an operation in place does not keep shape and type")
     target.become(result.pending or result.value)
     return target
 
@@ -84,31 +83,32 @@ def _pointwise_in_place(func: Function, target: Any, *args: Any, **kwargs: Any) 
     return changed(target, pointwise(func, target, *args, **kwargs))
 
 
-def shifted(dim: int) -> int:
-    """Return a dimension of one task's tensor as one of the value; negative ones stay."""
-    return dim + 1 if dim >= 0 else dim
+def shifted(dim: int, rank: int) -> int:
+    """Return a dimension of one task's tensor, which has `rank` of them, as one of the value."""
+    if not -rank <= dim < rank:
+        raise IndexError(f"dimension {dim} is out of range for a tensor of {rank} dimensions")
+    return dim % rank + 1
 
 
-def _reduction(func: Function, x: Any, *args: Any, **kwargs: Any) -> Any:
-    if not isinstance(x, TaskTensor) or kwargs.get("out") is not None:
-        return through_vmap(func, (x, *args), kwargs)
-    dim = args[0] if args else kwargs.pop("dim", kwargs.pop("axis", None))
+def _reduction(func: Function, input: Any, *args: Any, **kwargs: Any) -> Any:
+    if not isinstance(input, TaskTensor) or kwargs.get("out") is not None or input.dim() == 0:
+        return through_vmap(func, (input, *args), kwargs)
+    dim, *rest = args or (kwargs.pop("dim", kwargs.pop("axis", None)),)
+    rank, value = input.dim(), input.value
     if dim is None or (isinstance(dim, Sequence) and not dim):
-        if kwargs.get("keepdim"):
-            dim = list(range(x.dim()))
-        else:
-            return TaskTensor(func(x.value.reshape(len(x.value), -1), 1, *args[1:], **kwargs))
-    if x.dim() == 0:
-        return through_vmap(func, (x, *args), kwargs)
-    dims = shifted(dim) if isinstance(dim, int) else [shifted(d) for d in dim]
-    return TaskTensor(func(x.value, dims, *args[1:], **kwargs))
+        if not (rest and rest[0]) and not kwargs.get("keepdim"):
+            return TaskTensor(func(value.reshape(len(value), -1), 1, *rest, **kwargs))
+        dim = range(rank)
+    dims = shifted(dim, rank) if isinstance(dim, int) else [shifted(d, rank) for d in dim]
+    return TaskTensor(func(value, dims, *rest, **kwargs))
 
 
 @rule(*named("flatten"))
-def _flatten(x: TaskTensor, start_dim: int = 0, end_dim: int = -1) -> TaskTensor:
-    if x.dim() == 0:
-        return x.viewed(x.value.unsqueeze(1))
-    return x.viewed(x.value.flatten(shifted(start_dim), shifted(end_dim)))
+def _flatten(input: TaskTensor, start_dim: int = 0, end_dim: int = -1) -> TaskTensor:
+    rank = input.dim()
+    if rank == 0:
+        return input.viewed(input.value.unsqueeze(1))
+    return input.viewed(input.value.flatten(shifted(start_dim, rank), shifted(end_dim, rank)))
 
 
 @rule(*named("reshape", "view"))
@@ -122,17 +122,23 @@ def _reshape(x: TaskTensor, *shape: Any, **kwargs: Any) -> Any:
 @rule(*named("to", "type_as"))
 def _to(x: Any, *args: Any, **kwargs: Any) -> Any:
     args = tuple(a.value if isinstance(a, TaskTensor) else a for a in args)
+    kwargs.pop("memory_format", None)  # see `_contiguous`
     if not isinstance(x, TaskTensor):
         return x.to(*args, **kwargs)
     return x.viewed(x.value.to(*args, **kwargs))
 
 
 @rule(*named("unsqueeze"))
-def _unsqueeze(x: TaskTensor, dim: int) -> TaskTensor:
-    return x.viewed(x.value.unsqueeze(shifted(dim)))
+def _unsqueeze(input: TaskTensor, dim: int) -> TaskTensor:
+    return input.viewed(input.value.unsqueeze(shifted(dim, input.dim() + 1)))
 
 
-@rule(*named("t"), _getter("T"), _getter("mT"))
+@rule(getter("mT"))
+def _matrices_transposed(x: TaskTensor) -> Any:
+    return x.viewed(x.value.mT) if x.dim() >= 2 else through_vmap(torch.t, (x,), {})
+
+
+@rule(*named("t"), getter("T"))
 def _transpose(x: TaskTensor) -> Any:
     return x.viewed(x.value.mT) if x.dim() == 2 else through_vmap(torch.Tensor.t, (x,), {})
 
@@ -140,6 +146,11 @@ def _transpose(x: TaskTensor) -> Any:
 @rule(*named("contiguous"))
 def _contiguous(x: TaskTensor, **_: Any) -> TaskTensor:
     return x.viewed(x.value)  # how a value lies in memory is not the task's business
+
+
+@rule(*named("clone"))
+def _clone(input: TaskTensor, **_: Any) -> TaskTensor:
+    return TaskTensor(input.value.clone())
 
 
 @rule(*named("detach"))
@@ -153,7 +164,7 @@ def _requires_grad(x: TaskTensor, requires_grad: bool = True) -> TaskTensor:
     return x
 
 
-@rule(*named("matmul", "mm", "bmm", "__matmul__", "__rmatmul__"))
+@rule(*named("matmul", "mm", "bmm", "__matmul__"))
 def _matmul(a: Any, b: Any) -> Any:
     rank = max(a.dim(), b.dim())
     if min(a.dim(), b.dim()) < 2:
@@ -162,19 +173,19 @@ def _matmul(a: Any, b: Any) -> Any:
 
 
 @rule(F.linear)
-def _linear(x: Any, weight: Any, bias: Any = None) -> Any:
+def _linear(input: Any, weight: Any, bias: Any = None) -> Any:
     if not isinstance(weight, TaskTensor) and not isinstance(bias, TaskTensor):
-        return TaskTensor(F.linear(x.value, weight, bias))
-    if x.dim() != 2 or bias is None or not isinstance(x, TaskTensor):
-        y = _matmul(x, weight.t()) if x.dim() > 1 else _matmul(x[None], weight.t())[0]
-        return y if bias is None else y + bias
+        return TaskTensor(F.linear(input.value, weight, bias))
+    if input.dim() != 2 or bias is None or not isinstance(input, TaskTensor):
+        y = _matmul(input, weight.t()) if input.dim() > 1 else _matmul(input[None], weight.t())[0]
+        return y if bias is None else y + bias.to(y.dtype)
     w = (
         weight.value.mT
         if isinstance(weight, TaskTensor)
-        else weight.t().expand(len(x.value), -1, -1)
+        else weight.t().expand(len(input.value), -1, -1)
     )
     b = bias.value.unsqueeze(1) if isinstance(bias, TaskTensor) else bias
-    return TaskTensor(torch.baddbmm(b, x.value, w))
+    return TaskTensor(torch.baddbmm(b, input.value, w))
 
 
 @rule(F.group_norm)
@@ -185,7 +196,8 @@ def _group_norm(
     result: Any = TaskTensor(y.view(input.value.shape))
     shape = (-1, *[1] * (input.dim() - 2))
     result = result if weight is None else result * weight.reshape(shape)
-    return result if bias is None else result + bias.reshape(shape)
+    result = result if bias is None else result + bias.reshape(shape)
+    return result.to(y.dtype)  # in mixed precision the weights have a longer one
 
 
 @rule(F.instance_norm)
@@ -255,6 +267,10 @@ def _agreed(func: Function, *args: Any, **kwargs: Any) -> Any:
     return func(*alone, **kwargs)
 
 
+def _unknown(name: str, _: TaskTensor) -> Any:
+    raise NotBatchableError(f"{name} of many tasks is not known")
+
+
 @rule(F.one_hot)
 def _one_hot(tensor: TaskTensor, num_classes: int = -1) -> TaskTensor:
     number = int(tensor.max()) + 1 if num_classes == -1 else num_classes
@@ -272,6 +288,10 @@ def _getitem(x: Any, index: Any) -> Any:
     return TaskTensor(chosen.view(tasks, number, *chosen.shape[1:]))
 
 
+def _of_value(name: str, x: TaskTensor) -> Any:
+    return getattr(x.value, name)
+
+
 def _register() -> None:
     for name in POINTWISE:
         for func in named(name):
@@ -284,12 +304,14 @@ def _register() -> None:
     for name in METADATA:
         rule(*named(name))(partial(metadata, getattr(torch.Tensor, name)))
     for name in ("device", "dtype", "ndim", "shape"):  # others are found by `through_vmap`
-        rule(_getter(name))(partial(metadata, _getter(name)))
+        rule(getter(name))(partial(metadata, getter(name)))
     for name in VALUES:
         func = getattr(torch.Tensor, name)
         rule(func)(partial(_agreed, func))
     rule(torch.Tensor.__len__)(lambda x: x.shape[0])
-    rule(_getter("requires_grad"))(lambda x: x.value.requires_grad)
+    for name in ("grad_fn", "is_leaf", "requires_grad"):
+        rule(getter(name))(partial(_of_value, name))
+    rule(getter("grad"))(partial(_unknown, "grad"))
 
 
 _register()

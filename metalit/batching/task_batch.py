@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -104,12 +107,39 @@ class RandomState:
                 for old, new in zip(before._states, self._states, strict=True)
             ]
 
+    def is_current(self) -> bool:
+        """Return whether nothing has been drawn since."""
+        states = [source.get_state() for source in self._sources]
+        return all(map(torch.equal, states, self._states))
+
     def restore(self) -> None:
         """Go back to the state."""
         if self._batch is not None and not self._states:
             self._batch._generators = []  # none had been made: they start from their seeds
         for source, state in zip(self._sources, self._states, strict=True):
             source.set_state(state)
+
+
+class OtherRandomState:
+    """The state of the global random numbers of Python and numpy; no task has its own of them.
+
+    Tasks that run one after another draw from them by turns.
+    """
+
+    def __init__(self) -> None:
+        self._python = random.getstate()
+        self._numpy: Any = np.random.get_state()  # noqa: NPY002  # the global one is asked after
+
+    def is_current(self) -> bool:
+        """Return whether nothing has been drawn since."""
+        now: Any = np.random.get_state()  # noqa: NPY002  # the global one is asked after
+        same = all(np.array_equal(a, b) for a, b in zip(now, self._numpy, strict=True))
+        return same and random.getstate() == self._python
+
+    def restore(self) -> None:
+        """Go back to the state."""
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)  # noqa: NPY002  # as above
 
 
 def _default_generators(device: torch.device) -> list[torch.Generator]:

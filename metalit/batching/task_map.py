@@ -7,14 +7,15 @@ from operator import itemgetter
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.module import register_module_buffer_registration_hook
 
 from ..episodes import Episode, each
 from .allocator import keep_freed_memory
 from .compiled import Compiled
-from .task_batch import RandomState, TaskBatch, seed_one
+from .task_batch import OtherRandomState, RandomState, TaskBatch, seed_one
 from .task_tensor import NotBatchableError, TaskTensor
 
 Mode = Literal["auto", "loop", "batched"]
@@ -193,9 +194,9 @@ class _MeanLoss(Function):
         totals: list[Tensor] = []
         for outputs, losses, *gradients in parts():
             results.append((outputs, losses))
-            totals = (
-                [a + b for a, b in zip(totals, gradients, strict=True)] if totals else gradients
-            )
+            if totals and gradients:  # a chunk whose loss is constant has none
+                totals = [a + b for a, b in zip(totals, gradients, strict=True)]
+            totals = totals or gradients
         all_outputs, all_losses = (torch.cat(tensors) for tensors in zip(*results, strict=True))
         loss = all_losses.mean()
         # without a gradient the loss is a number alone, and `backward` an error of torch's
@@ -215,20 +216,32 @@ _mean_loss: Callable[..., tuple[Tensor, Tensor]] = _MeanLoss.apply
 def _looped(function: OneTask, episodes: Episode, seeds: Sequence[int]) -> tuple[Tensor, ...]:
     device = episodes.support.x.device
     before, results = RandomState(device), []
-    for b, seed in enumerate(seeds):
-        seed_one(seed, device)
-        results.append(function(each(episodes, itemgetter(b))))
-    before.restore()
+    try:
+        for b, seed in enumerate(seeds):
+            seed_one(seed, device)
+            results.append(function(each(episodes, itemgetter(b))))
+    finally:
+        before.restore()
     return tuple(torch.stack(parts) for parts in zip(*results, strict=True))
 
 
 def _batched(function: OneTask, episodes: Episode, batch: TaskBatch) -> tuple[Tensor, ...]:
-    before = torch.get_rng_state()
-    with batch.active():
-        results = function(each(episodes, lambda t: TaskTensor(t, aliased=True)))
-    if not torch.equal(before, torch.get_rng_state()):
-        torch.set_rng_state(before)
+    before = RandomState(batch.device), OtherRandomState()
+    try:
+        with batch.active(), register_module_buffer_registration_hook(_check_buffer):
+            results = function(each(episodes, lambda t: TaskTensor(t, aliased=True)))
+    finally:
+        drawn = [state for state in before if not state.is_current()]
+        for state in drawn:
+            state.restore()
+    if drawn:
         raise NotBatchableError("random numbers are drawn that would be those of all tasks")
     return tuple(
         r.value if isinstance(r, TaskTensor) else r.expand(len(batch), *r.shape) for r in results
     )
+
+
+def _check_buffer(module: nn.Module, name: str, buffer: Tensor | None) -> None:
+    """Refuse that a module keeps what it has seen of a task: there are many tasks now."""
+    if isinstance(buffer, TaskTensor):
+        raise NotBatchableError(f"{type(module).__name__} assigns its buffer {name!r} anew")

@@ -16,6 +16,24 @@ RULES: dict[Function, Function] = {}
 """How a torch function acts on all tasks at once; those without a rule go through `torch.vmap`."""
 
 
+def getter(attribute: str) -> Function:
+    """Return the function that gets an attribute of a tensor."""
+    function: Function = getattr(torch.Tensor, attribute).__get__
+    return function
+
+
+_grad_fn = getter("grad_fn")
+
+
+IN_FULL_PRECISION = (
+    "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cosine_similarity",
+    "cross_entropy", "gaussian_nll_loss", "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss",
+    "layer_norm", "log_softmax", "margin_ranking_loss", "mse_loss", "nll_loss", "poisson_nll_loss",
+    "smooth_l1_loss", "softmax", "triplet_margin_loss",
+)  # fmt: skip
+"""Functions that mixed precision computes in float32; it does not reach into `torch.vmap`."""
+
+
 class NotBatchableError(RuntimeError):
     """Raised where code that was written for one task cannot be run for many at once."""
 
@@ -27,11 +45,15 @@ class Pending(ABC):
         shape: Shape of the result, with the tasks first.
         dtype: Type of the result.
         device: Device of the result.
+        recorded: Whether gradients flow through it, as they did where it was written down.
     """
 
     shape: torch.Size
     dtype: torch.dtype
     device: torch.device
+
+    def __init__(self) -> None:
+        self.recorded = torch.is_grad_enabled()
 
     @abstractmethod
     def compute(self) -> Tensor:
@@ -47,7 +69,6 @@ class TaskTensor(torch.Tensor):
     tasks together, and therefore are exact to any order.
 
     Attributes:
-        pending: What has yet to be computed, None if there is nothing.
         aliased: Whether another tensor may share its memory; it cannot change in place then.
         derived: What was computed from the value alone, for the next operation that needs it: the
             inner steps see the same support set again and again.
@@ -57,16 +78,21 @@ class TaskTensor(torch.Tensor):
         aliased: See the attribute.
     """
 
-    pending: Pending | None
     aliased: bool
     derived: dict[Any, Any]
     _value: Tensor | None
+    _pending: Pending | None
 
     @staticmethod
     def __new__(cls: type[Self], value: Tensor | Pending, aliased: bool = False) -> Self:
         """Make a tensor with the shape of one task's."""
         tensor: Self = torch.Tensor._make_wrapper_subclass(
-            cls, value.shape[1:], dtype=value.dtype, device=value.device
+            cls,
+            value.shape[1:],
+            dtype=value.dtype,
+            device=value.device,
+            # of the tensor that torch sees, not of the value: see `_check`
+            requires_grad=value.dtype.is_floating_point or value.dtype.is_complex,
         )
         tensor.become(value)
         tensor.aliased = aliased
@@ -75,16 +101,35 @@ class TaskTensor(torch.Tensor):
     @property
     def value(self) -> Tensor:
         """The tensors, stacked along a first dimension: shape `(T, *shape)`."""
+        self._check()
         if self._value is None:
-            assert self.pending is not None
-            self.become(self.pending.compute())
+            assert self._pending is not None
+            with torch.set_grad_enabled(self._pending.recorded):
+                self.become(self._pending.compute())
         assert self._value is not None
         return self._value
+
+    @property
+    def pending(self) -> Pending | None:
+        """What has yet to be computed and may be added to here, None if there is nothing."""
+        self._check()
+        waiting = self._pending
+        same = waiting is not None and waiting.recorded == torch.is_grad_enabled()
+        return waiting if same else None
+
+    def _check(self) -> None:
+        """Refuse the result of an autograd function of the user's.
+
+        Its forward has acted on all tasks, but without a graph: torch put its backward behind this
+        tensor and not behind the value.
+        """
+        if metadata(_grad_fn, self) is not None:
+            raise NotBatchableError("a torch.autograd.Function is applied")
 
     def become(self, value: Tensor | Pending) -> None:
         """Take another value of the same shape, as an operation in place does."""
         self._value = value if isinstance(value, Tensor) else None
-        self.pending = value if isinstance(value, Pending) else None
+        self._pending = value if isinstance(value, Pending) else None
         self.derived = {}
 
     def viewed(self, value: Tensor) -> TaskTensor:
@@ -128,7 +173,8 @@ def rule(*functions: Function) -> Callable[[Function], Function]:
 def named(*names: str) -> list[Function]:
     """Return the functions and methods of torch with these names."""
     places = (torch, torch.Tensor, torch.nn.functional)
-    return [getattr(place, name) for name in names for place in places if hasattr(place, name)]
+    found = [getattr(place, name, None) for name in names for place in places]
+    return [function for function in found if callable(function)]  # torch.float is a type
 
 
 def through_vmap(func: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -161,12 +207,23 @@ def through_vmap(func: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any
         with warnings.catch_warnings():
             # then an operation goes through the tasks one by one, as the loop would
             warnings.filterwarnings("ignore", "There is a performance drop")
-            values = iter(torch.vmap(for_one)(*(tensor.value for tensor in inputs)))
+            values = iter(torch.vmap(for_one)(*_as_autocast(name, inputs)))
     except (RuntimeError, ValueError, TypeError) as error:
         raise NotBatchableError(f"{name}: {str(error).splitlines()[0]}") from error
     for tensor in inputs:
         tensor.aliased = True  # the result may be a view of it
     return _mapped(form, lambda _: TaskTensor(next(values), aliased=True), Tensor)
+
+
+def _as_autocast(name: str, inputs: list[TaskTensor]) -> list[Tensor]:
+    """Return the values of tensors, in float32 where mixed precision would or types would clash."""
+    values = [tensor.value for tensor in inputs]
+    short = [value.dtype in (torch.bfloat16, torch.float16) for value in values]
+    if not any(short) or not torch.is_autocast_enabled(values[0].device.type):
+        return values
+    if name not in IN_FULL_PRECISION and not any(v.dtype == torch.float32 for v in values):
+        return values
+    return [v.float() if s else v for v, s in zip(values, short, strict=True)]
 
 
 def metadata(func: Function, *args: Any) -> Any:

@@ -57,7 +57,9 @@ class Unrolling:
         """Return the parameters after some steps.
 
         Args:
-            step: Returns the parameters after one step, differentiably.
+            step: Returns the parameters after one step, differentiably. It must depend on nothing
+                that changes from step to step but the parameters, since steps are taken anew, in
+                another order: whatever else does, such as a momentum, goes among them.
             params: Initial parameters by name.
             steps: Number of steps.
         """
@@ -72,14 +74,16 @@ class Unrolling:
     def _choose(self, step: Step, params: Params, steps: int) -> Memory:
         if self.memory != "auto" or steps <= FEW:
             return "graph" if self.memory == "auto" or steps < 2 else self.memory
-        key = (steps, *(value.shape for value in params.values()))
+        batch = active_batch()
+        tasks = 1 if batch is None else len(batch)
+        key = (steps, tasks, *(value.shape for value in params.values()))
         if key not in self._chosen:
             device = next(iter(params.values())).device
             limit = SHARE * _memory(device)
-            random, batch = RandomState(device), active_batch()
+            random = RandomState(device)
             graph = steps * _saved_bytes(step, params)
             random.restore()
-            size = steps * (1 if batch is None else len(batch))
+            size = steps * tasks
             kept = size * sum(value.nbytes for value in params.values())
             self._chosen[key] = "graph" if graph <= limit else "steps" if kept <= limit else "sqrt"
         return self._chosen[key]
@@ -174,13 +178,14 @@ class _WalkBack(Function):
     def forward(ctx: Any, walk: _Walk, *tensors: Tensor) -> tuple[Tensor, ...]:
         count = len(walk.names)
         ctx.walk = walk
-        ctx.save_for_backward(*tensors[count:])  # so that a change in place is noticed
+        ctx.save_for_backward(*tensors)  # so that a change in place is noticed
         return tuple(walk.begin(tensors[:count]))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        walk, captured = ctx.walk, ctx.saved_tensors
+        walk = ctx.walk
+        captured = ctx.saved_tensors[len(walk.names) :]
         totals: list[Tensor | None] = [None] * len(captured)
         enabled, dtype = walk.autocast
         with walk.context(), torch.autocast(walk.device.type, dtype=dtype, enabled=enabled):

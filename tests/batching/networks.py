@@ -81,6 +81,26 @@ class Functional(nn.Module):
         )
 
 
+class Gradless(nn.Module):
+    """Looks at activations, and at those of a frozen layer, without a gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3)
+        self.norm1, self.norm2 = _norm(4), _norm(4)
+        self.head = nn.Linear(36, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        with torch.no_grad():
+            frozen = self.norm2(y)
+        y = torch.relu(self.norm1(y))
+        with torch.no_grad():
+            scale = 1 + y.mean()
+        y = F.max_pool2d(y, 2) + F.max_pool2d(torch.relu(frozen), 2)
+        return self.head(y.flatten(1)) / scale
+
+
 def _norm(channels: int) -> nn.Module:
     return nn.BatchNorm2d(channels, track_running_stats=False)
 
@@ -194,6 +214,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         SEQUENCE,
     ),
+    "parts without a gradient": (Gradless, IMAGE),
     "attention": (Attention, SEQUENCE),
     "multi-head attention": (
         lambda: nn.Sequential(

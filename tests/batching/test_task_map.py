@@ -1,13 +1,16 @@
 import logging
+import random
 import shutil
+from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from metalit import Episode, MetaLearner, Samples
-from metalit.batching import NotBatchableError, TaskMap
+from metalit.batching import NotBatchableError, TaskMap, TaskTensor
 from metalit.inner_loops import GradientDescent
 from metalit.learners import MAML, Learner, Prototypes
 from metalit.metrics import Accuracy
@@ -44,6 +47,23 @@ def test_auto_falls_back_to_the_loop_and_says_why(caplog: pytest.LogCaptureFixtu
     (message,) = [r.getMessage() for r in caplog.records if r.name == "metalit.batching.task_map"]
     assert "one after another" in message
     assert "__float__ gives every task another value" in message
+
+
+def test_auto_stays_batched_where_only_some_values_need_the_loop() -> None:
+    calls = []
+
+    def double(episode: Episode) -> tuple[Tensor, ...]:
+        x = episode.query.x
+        calls.append(isinstance(x, TaskTensor))
+        if len(calls) == 2:
+            bool(x.sum() > 0)
+        return (2 * x,)
+
+    tasks, episodes = TaskMap(), make_episodes((6,))
+    for _ in range(3):
+        (found,) = tasks(double, episodes, [1, 2, 3])
+        assert torch.equal(found, 2 * episodes.query.x)
+    assert calls == [True, True, False, False, False, True]
 
 
 def test_batched_refuses_what_auto_would_loop_over() -> None:
@@ -87,6 +107,42 @@ def test_an_error_of_the_user_is_that_of_the_loop() -> None:
         model.score(make_episodes((6,)))
 
 
+@pytest.mark.parametrize("draw", [random.random, np.random.rand])
+def test_numbers_of_python_and_numpy_are_drawn_by_one_task_after_another(draw: Any) -> None:
+    class Noisy(Unbatchable):
+        def forward(self, support: Samples, query: Tensor) -> Tensor:
+            return self.network(query) + draw()
+
+    model, episodes, found = model_of(Noisy()), make_episodes((6,)), []
+    for tasks in ("auto", "loop"):
+        random.seed(1)
+        np.random.seed(1)  # noqa: NPY002  # what a user may draw from
+        model._tasks = TaskMap(tasks)
+        found.append([model.score(episodes)[0], model.score(episodes)[0], torch.tensor(draw())])
+    assert all(map(torch.equal, *found))
+
+
+def test_what_a_module_keeps_of_a_task_in_a_buffer_is_kept_by_one_task_after_another() -> None:
+    class Remembering(Unbatchable):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
+
+        def forward(self, support: Samples, query: Tensor) -> Tensor:
+            self.mean = 0.9 * self.mean + 0.1 * support.x.mean()
+            return self.network(query) + self.mean
+
+    learner, episodes = Remembering(), make_episodes((6,))
+    with pytest.raises(NotBatchableError, match="Remembering assigns its buffer 'mean' anew"):
+        model_of(learner, tasks="batched").score(episodes)
+    assert float(learner.mean) == 0
+    other = deepcopy(learner)
+    for _ in range(2):
+        found = model_of(learner).score(episodes)[0]
+        assert torch.equal(found, model_of(other, tasks="loop").score(episodes)[0])
+    assert torch.equal(learner.mean, other.mean)
+
+
 def test_random_numbers_that_all_tasks_would_share_are_refused() -> None:
     class Noisy(Unbatchable):
         def forward(self, support: Samples, query: Tensor) -> Tensor:
@@ -102,6 +158,56 @@ def test_random_numbers_that_all_tasks_would_share_are_refused() -> None:
     first = model.score(episodes)[0]
     torch.manual_seed(1)
     assert torch.equal(model.score(episodes)[0], first)
+
+
+@pytest.mark.parametrize("tasks", ["loop", "batched", "auto"])
+def test_an_error_leaves_the_global_generator_where_it_was(tasks: str) -> None:
+    def fail(_: Episode) -> tuple[Tensor, ...]:
+        torch.rand(3)
+        raise ValueError("as the user's code may")
+
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match="user's code"):
+        TaskMap(tasks)(fail, make_episodes((6,)), [1, 2, 3])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("constant", [0, 1])
+def test_the_loss_of_some_chunks_may_be_constant(constant: int) -> None:
+    weight = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    episodes = make_episodes((6,), tasks=2)
+
+    def answer(episode: Episode) -> tuple[Tensor, Tensor]:
+        if torch.equal(episode.query.x, episodes.query.x[constant]):
+            return torch.zeros(3), torch.zeros((), dtype=torch.float64)
+        return torch.zeros(3), weight.sum()
+
+    loss = TaskMap("loop").mean_loss(answer, episodes, [1, 2], [weight])[1]
+    assert torch.equal(torch.autograd.grad(loss, weight)[0], torch.full_like(weight, 0.5))
+
+
+@pytest.mark.parametrize("tasks", ["loop", "batched"])
+def test_a_loss_that_all_tasks_share_has_its_gradient(tasks: str) -> None:
+    weight = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    loss = TaskMap(tasks).mean_loss(
+        lambda _: (torch.zeros(3), weight.sum()), make_episodes((6,)), [1, 2, 3], [weight]
+    )[1]
+    assert torch.equal(torch.autograd.grad(loss, weight)[0], torch.ones_like(weight))
+
+
+def test_parameters_of_the_loss_are_trained_too() -> None:
+    class Tempered(nn.CrossEntropyLoss):
+        def __init__(self) -> None:
+            super().__init__()
+            self.temperature = nn.Parameter(torch.ones(()))
+
+        def forward(self, input: Tensor, target: Tensor) -> Tensor:
+            return super().forward(input / self.temperature, target)
+
+    maml = MAML(MLP(6, 4, 3).double(), GradientDescent(0.1), nn.CrossEntropyLoss())
+    model = MetaLearner(maml, Tempered(), Accuracy()).train()
+    model.score(make_episodes((6,)))[0].backward()
+    assert float(model.loss.temperature.grad.abs()) > 0
 
 
 @pytest.mark.parametrize("tasks", ["loop", "batched"])

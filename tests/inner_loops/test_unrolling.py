@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from metalit import Episode, MetaLearner, Samples
+from metalit.batching import TaskBatch
 from metalit.inner_loops import GradientDescent, Params, Unrolling, unrolling
 from metalit.learners import MAML
 from metalit.metrics import MeanSquaredError
@@ -36,11 +37,12 @@ def test_gradients_reach_the_parameters_and_whatever_else_the_steps_use(
 
 
 @pytest.mark.parametrize("memory", ["steps", "sqrt"])
-def test_a_change_in_place_before_the_walk_back_is_noticed(memory: str) -> None:
-    matrix = torch.eye(3, requires_grad=True)
-    result = Unrolling(memory)(quadratic(matrix), {"w": torch.ones(3, requires_grad=True)}, 4)
+@pytest.mark.parametrize("changed", [0, 1])
+def test_a_change_in_place_before_the_walk_back_is_noticed(memory: str, changed: int) -> None:
+    leaves = matrix, start = torch.eye(3, requires_grad=True), torch.ones(3, requires_grad=True)
+    result = Unrolling(memory)(quadratic(matrix), {"w": start}, 4)
     with torch.no_grad():
-        matrix.mul_(2)
+        leaves[changed].mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         result["w"].sum().backward()
 
@@ -94,6 +96,15 @@ def test_auto_keeps_the_graph_that_fits_and_else_the_steps(monkeypatch: pytest.M
         assert list(unroll._chosen.values()) == [memory]
         assert ("_WalkBack" in str(result.grad_fn)) == (memory != "graph")
     assert "_WalkBack" not in str(Unrolling()(step, start, unrolling.FEW)["w"].grad_fn)
+
+
+def test_auto_chooses_anew_for_another_number_of_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unrolling, "_memory", lambda device: 8 * 10**6)
+    unroll, start = Unrolling(), torch.ones(1000, requires_grad=True)
+    for tasks, walked in ((2, False), (64, True)):
+        with TaskBatch(range(tasks), start.device).active():
+            result = unroll(lambda params: {"w": params["w"].sin().exp()}, {"w": start}, 10)["w"]
+        assert ("_WalkBack" in str(result.grad_fn)) == walked
 
 
 def test_an_unknown_choice_of_memory_is_refused() -> None:
