@@ -18,7 +18,7 @@ Gradients = Callable[[Episode, TaskBatch], Sequence[Tensor]]
 
 
 class Compiled:
-    """Compiles what computes gradients, once for every shape of episodes.
+    """Compiles what computes gradients, once for every shape of episodes and set of parameters.
 
     The operations are recorded while the first meta-batch of a shape is computed, those of the
     inner gradients and of the outer one too, and `torch.compile` makes one program of them. The
@@ -29,14 +29,19 @@ class Compiled:
         self._programs: dict[Any, Callable[..., Sequence[Tensor]]] = {}
 
     def __call__(
-        self, gradients: Gradients, episodes: Episode, batch: TaskBatch
+        self,
+        gradients: Gradients,
+        episodes: Episode,
+        batch: TaskBatch,
+        parameters: Sequence[Tensor],
     ) -> Sequence[Tensor]:
-        """Return what `gradients` returns for these episodes."""
+        """Return what `gradients`, of these parameters, returns for these episodes."""
         tensors = [tensor for part in episodes for tensor in part]
         device = batch.device.type
         key = (
             tuple((t.shape, t.dtype, t.device) for t in tensors),
             torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
+            tuple(map(id, parameters)),  # others if layers are frozen later
         )
         if key not in self._programs:
             self._programs[key] = _compile(gradients, tensors, batch)

@@ -213,6 +213,8 @@ def _instance_norm(
 ) -> Any:
     if running_mean is not None or not use_input_stats:
         raise NotBatchableError("instance norm keeps running statistics")
+    if input.shape[2:].numel() == 1:  # for each task torch says what is wrong
+        raise NotBatchableError(f"instance norm of a single value, shape {tuple(input.shape)}")
     return _group_norm(input, input.shape[1], weight, bias, eps)
 
 
@@ -243,12 +245,15 @@ def _mse_loss(input: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
 
 @rule(torch.autograd.grad)
 def _grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> tuple[TaskTensor | None, ...]:
-    (loss,) = (outputs,) if isinstance(outputs, Tensor) else outputs
+    loss, *others = (outputs,) if isinstance(outputs, Tensor) else outputs
     tensors = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    if args or kwargs.get("grad_outputs") is not None or loss.dim() != 0:
+    if others or args or kwargs.get("grad_outputs") is not None or loss.dim() != 0:
         raise NotBatchableError("only a scalar can be differentiated for many tasks at once")
     if not all(isinstance(tensor, TaskTensor) for tensor in (loss, *tensors)):
-        raise NotBatchableError("the gradient of a tensor that all tasks share is asked for")
+        raise NotBatchableError(
+            "the gradient of a tensor that all tasks share is asked for: an inner loop takes it by "
+            "metalit.inner_loops.gradient, or of what metalit.batching.per_task returns"
+        )
     # no task depends on another: the gradient of the sum is that of each
     total, *values = (tensor.value for tensor in (loss, *tensors) if isinstance(tensor, TaskTensor))
     found = torch.autograd.grad(total.sum(), values, **kwargs)

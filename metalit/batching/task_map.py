@@ -99,7 +99,8 @@ class TaskMap:
             function: Returns the outputs and the loss, a scalar, of one episode.
             episodes: See `__call__`.
             seeds: See `__call__`.
-            parameters: The only tensors that the gradient of the loss can reach.
+            parameters: The only tensors that the gradient of the loss can reach. It is 0, not None,
+                for those that it does not, as several processes need it.
         """
         keep_freed_memory()
         run = partial(self._gradients, function, parameters)
@@ -176,7 +177,8 @@ class TaskMap:
 
         if self._compiled is None:
             return run(episodes)
-        return self._compiled(run, episodes, TaskBatch(seeds, episodes.support.x.device))
+        batch = TaskBatch(seeds, episodes.support.x.device)
+        return self._compiled(run, episodes, batch, parameters)
 
 
 class _NotThisTimeError(Exception):

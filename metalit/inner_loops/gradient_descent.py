@@ -27,6 +27,7 @@ class GradientDescent(InnerLoop):
         first_order: Drop the second derivatives.
         memory: What is kept of the steps for the outer gradient: "graph", "steps", "sqrt" or
             "auto"; see `Unrolling`. With "steps" a hundred steps train in the memory of a few.
+            Without effect if `first_order`, which keeps nothing.
         mixed_precision: Whether the steps, too, run in the mixed precision of the trainer, if it
             has one (`precision: bf16-mixed`); by default they stay in full precision, and the query
             set alone gains from it.

@@ -10,6 +10,7 @@ from metalit import Episode, MetaLearner, Samples
 from metalit.inner_loops import GradientDescent
 from metalit.learners import MAML
 from metalit.metrics import Accuracy
+from metalit.networks import MLP
 
 from .networks import NETWORKS
 
@@ -84,3 +85,34 @@ def test_walking_back_gives_the_gradient_of_the_graph(name: str, memory: str, ta
     wanted = results(network, episodes, steps=3)
     found = results(network, episodes, steps=3, memory=memory, tasks=tasks)
     assert error(found, wanted) <= 1e-10
+
+
+@pytest.mark.parametrize("tasks", ["loop", "batched"])
+@pytest.mark.parametrize("memory", ["graph", "steps"])
+def test_a_trained_encoder_below_a_frozen_head_gets_its_second_order_gradient(
+    tasks: str, memory: str
+) -> None:
+    network = MLP(6, 8, 3).double()
+    episodes = make_episodes((6,))
+    names = [name for name, _ in network.named_parameters()]
+    last = dict(network.named_parameters())
+    for name in names[-2:]:
+        last[name].requires_grad_(False)
+    adapt = names[-1].rsplit(".", 1)[0] + ".*"
+    found = results(network, episodes, adapt=adapt, tasks=tasks, memory=memory)[2:]
+
+    def loss(values: dict[str, Tensor], samples: Samples) -> Tensor:
+        outputs = torch.func.functional_call(network, values, samples.x)
+        return nn.functional.cross_entropy(outputs, samples.y)
+
+    total: Any = 0
+    for b in range(3):
+        support, query = (Samples(part.x[b], part.y[b]) for part in episodes)
+        fast = {name: last[name].detach().requires_grad_() for name in names[-2:]}
+        for _ in range(2):
+            grads = torch.autograd.grad(loss({**last, **fast}, support), list(fast.values()),
+                                        create_graph=True)  # fmt: skip
+            fast = {k: v - 0.1 * g for (k, v), g in zip(fast.items(), grads, strict=True)}
+        total = total + loss({**last, **fast}, query) / 3
+    wanted = torch.autograd.grad(total, [last[name] for name in names[:-2]])
+    assert error(found, list(wanted)) <= 1e-10

@@ -30,6 +30,17 @@ class Unbatchable(Learner):
         return self.network(query) * float(support.x[0, 0])
 
 
+class _First(nn.Module):
+    """The first of some networks."""
+
+    def __init__(self, networks: nn.ModuleList) -> None:
+        super().__init__()
+        self.networks = networks
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.networks[0](x)
+
+
 def model_of(learner: Learner, **options: Any) -> MetaLearner:
     return MetaLearner(learner, nn.CrossEntropyLoss(), Accuracy(), **options).train()
 
@@ -255,6 +266,27 @@ def test_parameters_that_tasks_share_get_the_gradient_of_the_loop(adapt: str) ->
                 network, make_episodes(features), adapt=adapt, tasks="batched", memory=memory
             )
             assert error(found, wanted) <= 1e-10
+
+
+@pytest.mark.parametrize("tasks", ["loop", "batched"])
+def test_parameters_without_effect_have_a_gradient_of_zero(tasks: str) -> None:
+    network = nn.ModuleList([nn.Linear(6, 3), nn.Linear(2, 2)]).double()
+    maml = MAML(_First(network), GradientDescent(0.1), nn.CrossEntropyLoss())
+    model_of(maml, tasks=tasks).score(make_episodes((6,)))[0].backward()
+    assert network[0].weight.grad.abs().sum() > 0
+    assert torch.equal(network[1].weight.grad, torch.zeros(2, 2, dtype=torch.float64))
+
+
+def test_outputs_are_handed_on_without_their_graph() -> None:
+    maml = MAML(MLP(6, 4, 3).double(), GradientDescent(0.1), nn.CrossEntropyLoss())
+    tasks = TaskMap()
+
+    def run(episode: Episode) -> tuple[Tensor, Tensor]:
+        outputs = maml(episode.support, episode.query.x)
+        return outputs, nn.functional.cross_entropy(outputs, episode.query.y)
+
+    seen = tasks._gradients(run, list(maml.parameters()), make_episodes((6,)), [1, 2, 3])
+    assert not any(tensor.requires_grad for tensor in seen)
 
 
 def test_prototypes_run_batched_where_all_tasks_have_the_same_classes() -> None:
