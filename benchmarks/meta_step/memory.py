@@ -157,37 +157,34 @@ def show(points: dict[str, Any], clock: str) -> None:
             )
 
 
-def draw_figure(points: dict[str, Any], file: Path, clock: str) -> None:
-    """Memory above, time below, by inner steps."""
-    figure = Figure(figsize=(9, 6.5), layout="constrained")
-    axes = figure.subplots(2, len(CURVES), sharex=True, squeeze=False)
-    for column, (family, tasks) in enumerate(CURVES.items()):
+def draw_figure(points: dict[str, Any], file: Path) -> None:
+    """Memory by inner steps; times are compared in `timing.py`, by turns."""
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    axes = figure.subplots(1, len(CURVES))
+    for ax, (family, tasks) in zip(axes, CURVES.items(), strict=True):
         curve = {
             workload.steps: rows
             for name, rows in points.items()
             for workload in [Workload.parse(name)]
             if name.startswith(family) and workload.tasks == tasks
         }
-        titles = list(dict.fromkeys(title for rows in curve.values() for title in rows))
-        for row, (key, label) in enumerate(
-            [("MiB", "peak memory of a step, MiB"), (f"{clock} ms", f"time of a step, {clock} ms")]
-        ):
-            ax = axes[row][column]
-            for title in titles:
-                line = sorted((k, rows[title][key]) for k, rows in curve.items() if title in rows)
-                ax.plot(*zip(*line, strict=True), marker="o", markersize=4, label=title)
-            ax.set(xscale="log", yscale="log", ylabel=label)
-            ax.grid(alpha=0.3)
-            for axis in (ax.xaxis, ax.yaxis):
-                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                axis.set_major_formatter("{x:g}")
-                axis.set_minor_formatter(NullFormatter())
-            if row:
-                ax.set_xlabel("inner steps")
-            else:
-                plural = "" if tasks == 1 else "s"
-                ax.set_title(f"{TITLES[family].split(',')[0]}, {tasks} task{plural}")
-                ax.legend(fontsize=8)
+        for title in dict.fromkeys(title for rows in curve.values() for title in rows):
+            line = sorted((k, rows[title]["MiB"]) for k, rows in curve.items() if title in rows)
+            ax.plot(*zip(*line, strict=True), marker="o", markersize=4, label=title)
+        plural = "" if tasks == 1 else "s"
+        ax.set(
+            xscale="log",
+            yscale="log",
+            xlabel="inner steps",
+            ylabel="peak memory of a step, MiB",
+            title=f"{TITLES[family].split(',')[0]}, {tasks} task{plural}",
+        )
+        ax.grid(alpha=0.3)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
+    axes[0].legend(fontsize=8)
     figure.savefig(file, dpi=130)
 
 
@@ -214,7 +211,7 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     if options.redraw:
         result: dict[str, Any] = json.loads(file.read_text())
         show(result["points"], clock)
-        draw_figure(result["points"], figure, clock)
+        draw_figure(result["points"], figure)
         return result
     machine.steady(options.threads, options.device, tf32=False)
     makers = variants.chosen(options)
@@ -244,5 +241,5 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
         options.results.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(result, indent=1) + "\n")
     show(result["points"], clock)
-    draw_figure(result["points"], figure, clock)
+    draw_figure(result["points"], figure)
     return result

@@ -287,7 +287,7 @@ def test_the_figure_of_memory_has_a_line_for_everyone(memory, tmp_path):
     row = {"MiB": 3.0, "cpu ms": 1.0, "wall ms": 1.0}
     points = {name: {"ours": row} for name in ("w1-k1-t1", "w1-k5-t1", "w3-k1-t32", "w1-k5-t32")}
     points["w1-k1-t1"]["jax scan"] = row
-    memory.draw_figure(points, tmp_path / "memory.png", "cpu")
+    memory.draw_figure(points, tmp_path / "memory.png")
     assert (tmp_path / "memory.png").stat().st_size > 5000
 
 
