@@ -1,5 +1,6 @@
 """What a measurement ran on, and what keeps it steady."""
 
+import ctypes
 import os
 import platform
 import re
@@ -12,6 +13,8 @@ from typing import Any
 
 import torch
 
+# of glibc's malloc.h, as they are when a process has freed a few large tensors (`man mallopt`)
+USUAL = {-4: 65536, -3: 2**25, -1: 2**26}
 PEERS = ("torch", "higher", "torchopt", "jax")
 
 
@@ -27,6 +30,21 @@ def steady(threads: int, device: str, tf32: bool) -> None:
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
+
+
+def allocate(engine: bool) -> None:
+    """Set the C library's allocator as our engine does, or as it is in a process without it.
+
+    All contenders run in one process, in which the engine's setting would serve the others, too.
+    """
+    from metalit.batching.allocator import keep_freed_memory
+
+    if engine:
+        keep_freed_memory.__wrapped__()
+    elif platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        for parameter, value in USUAL.items():
+            library.mallopt(parameter, value)
 
 
 def idlest_cores(number: int, seconds: float = 0.5) -> list[int]:

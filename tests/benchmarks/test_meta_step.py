@@ -49,6 +49,11 @@ def workloads():
 
 
 @pytest.fixture
+def machine():
+    return importlib.import_module("meta_step.machine")
+
+
+@pytest.fixture
 def floor():
     return importlib.import_module("meta_step.floor")
 
@@ -318,3 +323,19 @@ def test_processes_of_their_own_get_the_variants_of_ours(memory, monkeypatch):
     workload = memory.Workload.parse("w3-k1").tiny()
     model = found["ours, steps"](workload, memory.draw(workload)).model
     assert (model.learner.inner_loop.memory, model.chunk) == ("steps", 2)
+
+
+def test_peers_run_with_the_allocator_of_a_process_without_the_engine(machine, monkeypatch):
+    told = []
+
+    class Library:
+        def mallopt(self, parameter, value):
+            told.append((parameter, value))
+
+    monkeypatch.setattr("ctypes.CDLL", lambda _: Library())
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
+    machine.allocate(engine=True)
+    assert told == [(-4, 0), (-1, 2**31 - 1)]
+    told.clear()
+    machine.allocate(engine=False)
+    assert dict(told) == {-4: 65536, -3: 2**25, -1: 2**26}
