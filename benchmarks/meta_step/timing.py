@@ -7,10 +7,10 @@
 A workload is called after its family, its inner steps and its tasks: `w1-k5-t32-fo` is W1 with 5
 steps, 32 tasks, first order. First the meta-gradients of every contender are compared in float64
 with a plain autograd loop; one that is off by more than 1e-6 is WRONG, and never the best peer.
-Then each round times one float32 step of everyone in a new random order, each with the memory
-allocator as it would be in a process of its own, and a matrix product, whose rate turns the
-multiply-adds needed (see `floor.py`) into the floor. Times are medians over rounds;
-"ours is faster" is the median of the ratios within a round, with a 95 % bootstrap interval.
+Then in each round everyone takes two float32 steps, in a new random order and with the memory
+allocator as it would be in a process of its own; the second is timed, and so is a matrix product,
+whose rate turns the multiply-adds needed (see `floor.py`) into the floor. Times are medians over
+rounds; "ours is faster" is the median of the ratios in a round, with a 95 % bootstrap interval.
 Writes `benchmarks/results/meta_step.json`.
 """
 
@@ -108,7 +108,8 @@ def interleave(
             break
         for name in random.permutation(list(calls)):
             machine.allocate(engine=name.startswith(OURS))
-            gc.collect()  # so that nobody pays for the cycles of another
+            calls[name]()  # so that nobody begins with the memory and the caches of another
+            gc.collect()  # or pays for its cycles
             start = time.perf_counter(), time.process_time()
             calls[name]()
             end = time.perf_counter(), time.process_time()
