@@ -1,6 +1,6 @@
 """Convolutions of images with few channels, as products of weights with patches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -68,8 +68,7 @@ class PatchProduct(Function):
     def backward(ctx: Any, g: Tensor) -> Any:
         """Return the gradients of the inputs."""
         y, chosen = ctx.saved_tensors
-        gw = PatchSum.apply(g, y, chosen, ctx.patches)  # type: ignore[no-untyped-call]  # no types
-        return gw, None, None, None, None
+        return _patch_sum(g, y, chosen, ctx.patches), None, None, None, None
 
 
 class PatchSum(Function):
@@ -89,6 +88,9 @@ class PatchSum(Function):
     def backward(ctx: Any, v: Tensor) -> Any:
         """Return the gradients of the inputs."""
         return ctx.patches.products(v, *ctx.saved_tensors), None, None, None
+
+
+_patch_sum: Callable[..., Tensor] = PatchSum.apply
 
 
 class Patches:

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-import metalit.batching.rules  # noqa: F401  # registers what the networks need
 from metalit.batching.conv_block import Geometry, conv_block, prefers_patches
 from metalit.batching.image_rules import convolve_all
 from metalit.batching.patches import Patches
