@@ -50,7 +50,10 @@ class Measurement:
             result: JSON primitives.
             broken: Cases in which the promise was not kept.
         """
-        shown = ["FOLDER" if b == "--results" else w for b, w in zip(["", *self._argv], self._argv)]
+        shown = [
+            "FOLDER" if b == "--results" else w
+            for b, w in zip(["", *self._argv], self._argv, strict=False)
+        ]
         record = {
             "command": shlex.join(["python", "benchmarks/reliability", self.name, *shown]),
             "commit": self._commit,
