@@ -2,6 +2,7 @@
 
 from .adaptation_report import AdaptationReport
 from .clustering_report import ClusteringReport
+from .last_checkpoint import LastCheckpoint
 from .prediction_writer import PredictionWriter
 from .pretraining import ClusterPretraining
 from .run_summary import RunSummary
@@ -12,6 +13,7 @@ __all__ = [
     "AdaptationReport",
     "ClusterPretraining",
     "ClusteringReport",
+    "LastCheckpoint",
     "PredictionWriter",
     "RunSummary",
     "SegmentationWriter",

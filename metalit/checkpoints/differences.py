@@ -1,27 +1,9 @@
-"""What a checkpoint holds, and what the command line changes about it."""
+"""What the command line changes about the configuration that a checkpoint was made with."""
 
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-
-
-def load_checkpoint(file: str) -> dict[str, Any]:
-    """Load a checkpoint onto the CPU; nothing in it is ever executed.
-
-    Raises:
-        ValueError: If it is no checkpoint of Lightning's.
-    """
-    try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises UnpicklingError, EOFError, RuntimeError and more
-        raise ValueError(f"{file} is no checkpoint, or a damaged one: give another.") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ValueError(
-            f"{file} has no state_dict but must be a checkpoint of a run: give another."
-        )
-    return checkpoint
 
 
 def differences(name: str, saved: Any, given: Any) -> dict[str, tuple[Any, Any]]:

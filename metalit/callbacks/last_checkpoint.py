@@ -1,0 +1,219 @@
+"""The checkpoint that a run goes on from, whatever ended it."""
+
+import logging
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from torch import Tensor, distributed
+
+from ..checkpoints import SafeCheckpointIO, sweep
+from ..checkpoints.progress import (
+    GRADIENTS,
+    accumulated_gradients,
+    count_validation,
+    repeat_validation,
+    restore_gradients,
+    validation_follows,
+)
+from ..signals import CODES, StopSignals, requeue
+
+log = logging.getLogger(__name__)
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps `last.ckpt`: at the end of every epoch, every few minutes, and when told to leave.
+
+    After SIGTERM, SIGINT or SIGUSR1 the run saves at the end of the step, or of the batch of
+    validation, that it is in, and leaves with exit code 143, 130 or 0. With several processes it
+    is enough that one of them gets the signal. Under SLURM the job is queued again after its
+    requeue signal. A second SIGINT leaves at once.
+
+    From every checkpoint that is saved while this callback is there, a run goes on exactly: a
+    validation that was about to begin is done, and gradients that wait for the optimizer are kept.
+
+    Args:
+        dirpath: Folder of the checkpoint; `checkpoints` in that of the trainer if None.
+        filename: Name of the checkpoint, without its suffix.
+        every_n_train_steps: Outer steps after which it is saved, too; None for none.
+        every_minutes: Minutes after which it is saved, too; None for none.
+
+    Raises:
+        ValueError: If an interval is not positive.
+
+    Example:
+        >>> from lightning import Trainer
+        >>> keep = LastCheckpoint("checkpoints", every_minutes=5)
+        >>> trainer = Trainer(accelerator="cpu", callbacks=[keep], plugins=[SafeCheckpointIO()])
+    """
+
+    def __init__(
+        self,
+        dirpath: str | None = None,
+        filename: str = "last",
+        every_n_train_steps: int | None = None,
+        every_minutes: float | None = 5.0,
+    ) -> None:
+        super().__init__()
+        intervals = {"every_n_train_steps": every_n_train_steps, "every_minutes": every_minutes}
+        for name, value in intervals.items():
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}={value} should be positive, or null for none.")
+        self.dirpath = dirpath
+        self.filename = filename
+        self.every_n_train_steps = every_n_train_steps
+        self.every_minutes = every_minutes
+        self._signals = StopSignals()
+        self._gradients: dict[str, Tensor] = {}
+        self._saved_at = time.monotonic()
+        self._saved_step = 0
+
+    @property
+    def file(self) -> Path:
+        """The checkpoint file."""
+        return Path(self.dirpath or ".") / f"{self.filename}.ckpt"
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Listen to signals, and remove what a killed process left unfinished."""
+        folder = trainer.strategy.broadcast(str(Path(trainer.default_root_dir) / "checkpoints"))
+        self.dirpath = self.dirpath or folder
+        self._signals = StopSignals(abandon=lambda: _kill_children(trainer))
+        trainer._signal_connector = self._signals  # type: ignore[assignment] # has the same methods
+        if trainer.is_global_zero and stage == "fit":
+            sweep(Path(self.dirpath))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the parameters the gradients that a checkpoint kept."""
+        restore_gradients(pl_module, self._gradients)
+        self._gradients = {}
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save if it is time, and leave if it was asked for."""
+        due = self._leave_if_asked(trainer, self._is_due(trainer))
+        # a run that ends in the middle of an epoch goes on, when it goes on, in the middle
+        ends = trainer.should_stop or trainer.fit_loop.epoch_loop._is_training_done
+        if due or (ends and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch):
+            self._save(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count batches of validation from here."""
+        if trainer.state.fn == "fit":
+            count_validation(trainer)
+
+    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Leave if it was asked for; the validation is repeated later."""
+        self._leave_if_asked(trainer)
+
+    def on_test_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Leave if it was asked for."""
+        self._leave_if_asked(trainer)
+
+    def on_predict_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Leave if it was asked for."""
+        self._leave_if_asked(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save at the end of an epoch; leave if it was asked for."""
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            self._save(trainer)
+        self._leave_if_asked(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Complain if what was learned last is not on the disk."""
+        self._complain(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let every checkpoint, of whatever callback, say exactly where the run stands."""
+        if trainer.state.fn != "fit":
+            return
+        if validation_follows(trainer):
+            repeat_validation(checkpoint["loops"]["fit_loop"])
+        if gradients := accumulated_gradients(trainer, pl_module):
+            checkpoint[GRADIENTS] = gradients
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep gradients until the parameters may have them."""
+        self._gradients = checkpoint.get(GRADIENTS, {})
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        step = trainer.global_step
+        if step == self._saved_step:
+            return False
+        if self.every_n_train_steps is not None and step % self.every_n_train_steps == 0:
+            return True
+        minutes = (time.monotonic() - self._saved_at) / 60
+        return self.every_minutes is not None and minutes >= self.every_minutes
+
+    def _leave_if_asked(self, trainer: Trainer, due: bool = False) -> bool:
+        """Leave if any process got a signal; return whether it is time to save in any of them."""
+        number = int(self._signals.received or 0)
+        if trainer.world_size > 1:
+            wishes = torch.tensor([number, int(due)], device=trainer.strategy.root_device)
+            distributed.all_reduce(wishes, distributed.ReduceOp.MAX)
+            number, due = int(wishes[0]), bool(wishes[1])
+        if number:
+            self._leave(trainer, signal.Signals(number))
+        return due
+
+    def _save(self, trainer: Trainer) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined] # set where mypy is blind
+            return
+        trainer.save_checkpoint(self.file)
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+    def _leave(self, trainer: Trainer, number: signal.Signals) -> None:
+        """Save, say so and exit; the processes that Lightning started exit with 0.
+
+        Lightning kills the first process where another one has ended with any other code.
+        """
+        fits = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if fits:
+            self._save(trainer)
+        if trainer.is_global_zero:
+            step = trainer.global_step
+            log.info("%s: the run leaves after step %d.", number.name, step)
+            if fits:
+                self._complain(trainer)
+                log.info("Go on from it: the same command with --ckpt_path last")
+            environment = trainer._accelerator_connector.cluster_environment
+            if isinstance(environment, SLURMEnvironment) and number == environment.requeue_signal:
+                requeue()
+        code = CODES.get(number, 0)
+        launched = isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher)
+        raise SystemExit(0 if launched and not trainer.is_global_zero else code)
+
+    def _complain(self, trainer: Trainer) -> None:
+        """Raise if the last checkpoint could not be saved."""
+        files = trainer.strategy.checkpoint_io
+        if isinstance(files, SafeCheckpointIO):
+            files.wait()
+            if files.failure is not None:
+                raise OSError(
+                    f"{self.file} could not be saved ({files.failure.strerror}): make room, and "
+                    "go on from the checkpoint before it."
+                )
+
+
+def _kill_children(trainer: Trainer) -> None:
+    """Kill the other processes of a run that Lightning started."""
+    launcher = trainer.strategy.launcher
+    if isinstance(launcher, _SubprocessScriptLauncher):
+        launcher.kill(signal.SIGKILL)

@@ -1,0 +1,202 @@
+"""Checkpoint files that are whole or absent: how they are written, checked and read."""
+
+import hashlib
+import os
+import re
+import struct
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+_DIGITS = 64  # of a SHA-256
+_NO_COMMENT = b"\0\0"  # what a zip archive without a comment ends with: its length
+_MARK = b"metalit-sha256:"
+_COMMENT = struct.pack("<H", len(_MARK) + _DIGITS) + _MARK
+_BLOCK = 2**20
+_TEMPORARY = ".writing"
+
+
+class DamagedCheckpointError(ValueError):
+    """Raised where a checkpoint file is not as it was written.
+
+    Args:
+        file: The file.
+        what: What is wrong with it.
+    """
+
+    def __init__(self, file: Path, what: str) -> None:
+        before = predecessor(file)
+        advice = f"give its predecessor {before}" if before.is_file() else "give another"
+        super().__init__(f"{file} is no checkpoint, or a damaged one ({what}): {advice}.")
+
+
+def write_temporary(checkpoint: dict[str, Any], file: Path) -> Path:
+    """Write a checkpoint beside `file`, under a name that `sweep` knows; return that name.
+
+    Raises:
+        OSError: If it cannot be written; nothing is left behind then.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # in the same folder, so that it can be renamed at once whatever TMPDIR is
+    beside = file.with_name(f".{file.name}.{os.getpid()}{_TEMPORARY}")
+    try:
+        with beside.open("wb") as stream:
+            torch.save(checkpoint, stream)
+    except BaseException as error:
+        beside.unlink(missing_ok=True)
+        if isinstance(error, RuntimeError):  # torch's writer hides the reason that it saw
+            raise _cause(error) from error
+        raise
+    return beside
+
+
+def publish(beside: Path, file: Path) -> None:
+    """Let a temporary file become `file`, once it is known to be whole and on the disk.
+
+    The SHA-256 of its bytes is added as the comment of the zip archive that torch writes, so that
+    file and checksum cannot part; torch, and whoever else reads it, passes over it. The `file` of
+    before is kept as its predecessor. A kill at any time leaves `file` as it was, or as it is to
+    be.
+
+    Raises:
+        OSError: If the disk does not take it.
+        ValueError: If what was written cannot be read again, or not without running code.
+    """
+    try:
+        with beside.open("r+b") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            stream.seek(-len(_NO_COMMENT), os.SEEK_END)
+            stream.write(_COMMENT + digest.encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+        _read(beside, "cpu")
+        if file.exists():
+            _keep(file)
+        beside.replace(file)
+        _sync_folder(file.parent)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def load_checkpoint(file: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint, after a look at its SHA-256; nothing in it is ever executed.
+
+    A checkpoint of another framework has no SHA-256: the checksums of the zip archive are looked
+    at instead.
+
+    Args:
+        file: A checkpoint file.
+        map_location: Where its tensors go, as in `torch.load`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        DamagedCheckpointError: If it is not as it was written.
+        ValueError: If it is no checkpoint of Lightning's, or would run code.
+    """
+    file = Path(file)
+    _check(file)
+    checkpoint = _read(file, map_location)
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ValueError(
+            f"{file} has no state_dict but must be a checkpoint of a run: give another."
+        )
+    return checkpoint
+
+
+def predecessor(file: Path) -> Path:
+    """Return the name under which the checkpoint before `file` is kept."""
+    return file.with_name(f"{file.stem}.previous{file.suffix}")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left unfinished in a folder of checkpoints."""
+    for stale in folder.glob(f".*{_TEMPORARY}"):
+        stale.unlink(missing_ok=True)
+
+
+def _check(file: Path) -> None:
+    """Refuse a file whose bytes are not those that were written."""
+    with file.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - len(_COMMENT) - _DIGITS))
+        end = stream.read()
+        if end.startswith(_COMMENT):
+            stream.seek(0)
+            digest = hashlib.sha256()
+            left = size - len(end)
+            while left > 0:
+                left -= len(block := stream.read(min(left, _BLOCK)))
+                digest.update(block)
+            digest.update(_NO_COMMENT)
+            if end[len(_COMMENT) :] != digest.hexdigest().encode():
+                raise DamagedCheckpointError(file, "its SHA-256 is another")
+            return
+    # no comment at all, else it is a checksum that something has happened to
+    if not end[-22:].startswith(b"PK\5\6"):
+        raise DamagedCheckpointError(file, "it does not end as one")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            bad = archive.testzip()
+    except Exception as error:  # zipfile raises whatever the bytes lead to
+        raise DamagedCheckpointError(file, str(error)) from error
+    if bad is not None:
+        raise DamagedCheckpointError(file, f"the checksum of {bad} is another")
+
+
+def _read(file: Path, map_location: Any) -> Any:
+    """Read tensors and primitives, and nothing else."""
+    if os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "0") not in ("", "0"):
+        raise ValueError(
+            "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set but checkpoints are read without running "
+            "code: unset it."
+        )
+    try:
+        return torch.load(file, map_location=map_location, weights_only=True)
+    except UnpicklingError as error:
+        found = re.search(
+            r"GLOBAL (\S+)|(\S+) was not an allowed global|Unsupported .*", str(error)
+        )
+        if found is None:
+            raise DamagedCheckpointError(file, str(error).splitlines()[0]) from error
+        raise ValueError(
+            f"{file} holds more than tensors, numbers and text ({found[0]}): it could run code, "
+            "and is not read."
+        ) from error
+    except Exception as error:  # torch raises EOFError, RuntimeError, KeyError and more
+        raise DamagedCheckpointError(file, (str(error).splitlines() or [""])[0]) from error
+
+
+def _keep(file: Path) -> None:
+    """Keep a file under the name of the predecessor; at no time is there neither."""
+    kept = predecessor(file)
+    beside = kept.with_name(f".{kept.name}.{os.getpid()}{_TEMPORARY}")
+    beside.unlink(missing_ok=True)
+    try:
+        os.link(file, beside)
+    except OSError:  # a file system without hard links
+        file.replace(kept)
+    else:
+        beside.replace(kept)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let the new name of a file reach the disk, too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the error of the disk behind another, where there is one."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError):
+            return seen
+        seen = seen.__context__
+    return error

@@ -1,0 +1,137 @@
+"""A run that is stopped at any point goes on as if it had not been, whatever its schedule is."""
+
+import signal
+from functools import partial
+
+import pytest
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+
+from metalit import EpisodeDataModule, MetaLearner
+from metalit.callbacks import LastCheckpoint
+from metalit.checkpoints import SafeCheckpointIO
+from metalit.inner_loops import GradientDescent
+from metalit.learners import MAML
+from metalit.metrics import MeanSquaredError
+from metalit.tasks import SinusoidTasks
+
+BATCHES = 6  # of an epoch
+SCHEDULES = {
+    "validation at epoch ends": {},
+    "validation every third step": {"val_check_interval": 3},
+    "validation every fourth step, over epochs": {
+        "val_check_interval": 4,
+        "check_val_every_n_epoch": None,
+    },
+    "validation every second epoch": {"check_val_every_n_epoch": 2},
+    "no validation": {"limit_val_batches": 0},
+    "accumulation": {"accumulate_grad_batches": 4},
+    "accumulation and validation in between": {
+        "accumulate_grad_batches": 2,
+        "val_check_interval": 3,
+    },
+    "the end in the middle of an epoch": {"max_steps": 14},
+}
+
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(1, 8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 1))
+
+
+class Witness(Callback):
+    """Writes down all that a run does, and asks it to stop at one of these events."""
+
+    def __init__(self, keep, stop_at=None):
+        self.keep, self.stop_at, self.events = keep, stop_at, []
+
+    def see(self, trainer, name, *values):
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        self.events.append((name, trainer.current_epoch, trainer.global_step, rate, *values))
+        if len(self.events) - 1 == self.stop_at:
+            self.keep._signals.received = signal.SIGTERM
+
+    def on_train_epoch_start(self, trainer, model):
+        self.see(trainer, "epoch starts")
+
+    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        episodes = batch.support.x.sum().item()
+        self.see(trainer, "step", batch_idx, outputs["loss"].item(), episodes)
+
+    def on_validation_start(self, trainer, model):
+        self.see(trainer, "validation starts")
+
+    def on_validation_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        self.see(trainer, "validation", batch_idx, outputs.item())
+
+    def on_validation_end(self, trainer, model):
+        self.see(trainer, "validation ends", trainer.callback_metrics["val/loss"].item())
+
+    def on_train_epoch_end(self, trainer, model):
+        self.see(trainer, "epoch ends")
+
+
+def train(folder, options, stop_at=None, ckpt_path=None):
+    """Train for three epochs; return the events and the weights, None if the run was stopped."""
+    torch.manual_seed(0)
+    maml = MAML(Net(), GradientDescent(0.01), nn.MSELoss())
+    schedule = partial(torch.optim.lr_scheduler.StepLR, step_size=5, gamma=0.5)
+    adam = partial(torch.optim.Adam, lr=0.01)
+    model = MetaLearner(maml, nn.MSELoss(), MeanSquaredError(), adam, schedule)
+    data = EpisodeDataModule(
+        SinusoidTasks(5), meta_batch_size=2, episodes_per_epoch=2 * BATCHES, val_episodes=4
+    )
+    keep = LastCheckpoint(str(folder))
+    witness = Witness(keep, stop_at)
+    best = ModelCheckpoint(folder, "best", monitor="val/mean_squared_error")
+    trainer = Trainer(
+        **{"max_epochs": 3, "num_sanity_val_steps": 0, **options},
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[witness, keep, *([] if "limit_val_batches" in options else [best])],
+        plugins=[SafeCheckpointIO()],
+        default_root_dir=folder,
+    )
+    try:
+        trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
+    except SystemExit as left:
+        assert left.code == 143
+        return witness.events, None
+    return witness.events, {**model.state_dict(), "best": best.best_model_score}
+
+
+def kept_events(events, stop_at):
+    """Events that are not repeated: all, but a validation that was not finished."""
+    done = events[: stop_at + 1]
+    while done and done[-1][0] in ("validation", "validation starts"):
+        done.pop()
+    return done
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming")
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_run_stopped_at_any_event_goes_on_as_if_it_had_not_been(name, tmp_path):
+    options = SCHEDULES[name]
+    whole, weights = train(tmp_path / "whole", options)
+    assert weights is not None
+    assert len(whole) > 2 * BATCHES
+    for stop_at in range(len(whole)):
+        folder = tmp_path / str(stop_at)
+        events, stopped = train(folder, options, stop_at)
+        if stopped is not None:  # asked after the last time that anyone looks
+            assert stop_at >= len(whole) - 2
+            continue
+        last = len(events) - 1
+        assert events == whole[: last + 1]
+        if not (folder / "last.ckpt").is_file():
+            assert events[last][2] == 0
+            continue
+        rest, after = train(folder, options, ckpt_path=folder / "last.ckpt")
+        kept = kept_events(events, last)
+        assert kept + rest == whole, f"stopped after {events[last]}"
+        for key, value in weights.items():
+            assert value is None or torch.equal(value, after[key])
