@@ -22,6 +22,7 @@ class StopSignals:
     several processes, calls a collective operation inside the handler.
 
     Args:
+        begin: Called when a loop is about to begin.
         abandon: Called before a second SIGINT ends the process at once.
 
     Attributes:
@@ -31,8 +32,13 @@ class StopSignals:
 
     received_sigterm = False
 
-    def __init__(self, abandon: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        begin: Callable[[], None] = lambda: None,
+        abandon: Callable[[], None] = lambda: None,
+    ) -> None:
         self.received: signal.Signals | None = None
+        self._begin = begin
         self._abandon = abandon
         self._held = False
         self._before: dict[signal.Signals, Any] = {}
@@ -58,6 +64,7 @@ class StopSignals:
         self.received = None
         self.listen()
         self._held = True
+        self._begin()
 
     def teardown(self) -> None:
         """Put back the handlers of before, at the end of the loop."""

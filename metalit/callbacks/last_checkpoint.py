@@ -3,23 +3,25 @@
 import logging
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor, distributed
 
 from ..checkpoints import SafeCheckpointIO, sweep
 from ..checkpoints.progress import (
-    GRADIENTS,
-    accumulated_gradients,
+    PROGRESS,
     count_validation,
+    finish_epoch,
+    progress_of,
     repeat_validation,
-    restore_gradients,
+    restore_progress,
     validation_follows,
 )
 from ..signals import CODES, StopSignals, requeue
@@ -70,7 +72,7 @@ class LastCheckpoint(Checkpoint):
         self.every_n_train_steps = every_n_train_steps
         self.every_minutes = every_minutes
         self._signals = StopSignals()
-        self._gradients: dict[str, Tensor] = {}
+        self._progress: dict[str, dict[str, Tensor]] | None = None
         self._saved_at = time.monotonic()
         self._saved_step = 0
 
@@ -81,17 +83,23 @@ class LastCheckpoint(Checkpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Listen to signals, and remove what a killed process left unfinished."""
+        # last of all, so that what it saves holds what the others did at the end of an epoch
+        callbacks = trainer.callbacks  # type: ignore[attr-defined] # set where mypy is blind
+        trainer.callbacks = [*(c for c in callbacks if c is not self), self]  # type: ignore[attr-defined]
         folder = trainer.strategy.broadcast(str(Path(trainer.default_root_dir) / "checkpoints"))
         self.dirpath = self.dirpath or folder
-        self._signals = StopSignals(abandon=lambda: _kill_children(trainer))
+        self._signals = StopSignals(
+            partial(finish_epoch, trainer), partial(_kill_children, trainer)
+        )
         trainer._signal_connector = self._signals  # type: ignore[assignment] # has the same methods
         if trainer.is_global_zero and stage == "fit":
             sweep(Path(self.dirpath))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the parameters the gradients that a checkpoint kept."""
-        restore_gradients(pl_module, self._gradients)
-        self._gradients = {}
+        """Restore what a checkpoint kept beside Lightning's own state."""
+        if self._progress is not None:
+            restore_progress(trainer, pl_module, self._progress)
+            self._progress = None
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(
@@ -103,10 +111,15 @@ class LastCheckpoint(Checkpoint):
         batch_idx: int,
     ) -> None:
         """Save if it is time, and leave if it was asked for."""
-        due = self._leave_if_asked(trainer, self._is_due(trainer))
+        loop = trainer.fit_loop.epoch_loop
+        last = loop.batch_progress.is_last_batch
         # a run that ends in the middle of an epoch goes on, when it goes on, in the middle
-        ends = trainer.should_stop or trainer.fit_loop.epoch_loop._is_training_done
-        if due or (ends and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch):
+        ends = not last and (trainer.should_stop or loop._is_training_done)
+        if (last or ends) and not validation_follows(trainer):
+            if ends:
+                self._save(trainer)
+            return  # `on_train_epoch_end` follows, which Lightning would leave out of a resumed run
+        if self._leave_if_asked(trainer, self._is_due(trainer)) or ends:
             self._save(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -130,7 +143,7 @@ class LastCheckpoint(Checkpoint):
         """Save at the end of an epoch; leave if it was asked for."""
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             self._save(trainer)
-        self._leave_if_asked(trainer)
+        self._leave_if_asked(trainer, save=False)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Complain if what was learned last is not on the disk."""
@@ -144,14 +157,13 @@ class LastCheckpoint(Checkpoint):
             return
         if validation_follows(trainer):
             repeat_validation(checkpoint["loops"]["fit_loop"])
-        if gradients := accumulated_gradients(trainer, pl_module):
-            checkpoint[GRADIENTS] = gradients
+        checkpoint[PROGRESS] = progress_of(trainer, pl_module)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep gradients until the parameters may have them."""
-        self._gradients = checkpoint.get(GRADIENTS, {})
+        """Keep until the run begins what cannot be restored before."""
+        self._progress = checkpoint.get(PROGRESS)
 
     def _is_due(self, trainer: Trainer) -> bool:
         step = trainer.global_step
@@ -162,7 +174,7 @@ class LastCheckpoint(Checkpoint):
         minutes = (time.monotonic() - self._saved_at) / 60
         return self.every_minutes is not None and minutes >= self.every_minutes
 
-    def _leave_if_asked(self, trainer: Trainer, due: bool = False) -> bool:
+    def _leave_if_asked(self, trainer: Trainer, due: bool = False, save: bool = True) -> bool:
         """Leave if any process got a signal; return whether it is time to save in any of them."""
         number = int(self._signals.received or 0)
         if trainer.world_size > 1:
@@ -170,22 +182,22 @@ class LastCheckpoint(Checkpoint):
             distributed.all_reduce(wishes, distributed.ReduceOp.MAX)
             number, due = int(wishes[0]), bool(wishes[1])
         if number:
-            self._leave(trainer, signal.Signals(number))
+            self._leave(trainer, signal.Signals(number), save)
         return due
 
     def _save(self, trainer: Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined] # set where mypy is blind
             return
-        trainer.save_checkpoint(self.file)
+        trainer.save_checkpoint(self.file, weights_only=False)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
-    def _leave(self, trainer: Trainer, number: signal.Signals) -> None:
+    def _leave(self, trainer: Trainer, number: signal.Signals, save: bool) -> None:
         """Save, say so and exit; the processes that Lightning started exit with 0.
 
         Lightning kills the first process where another one has ended with any other code.
         """
         fits = trainer.state.fn == "fit" and not trainer.sanity_checking
-        if fits:
+        if fits and save:
             self._save(trainer)
         if trainer.is_global_zero:
             step = trainer.global_step

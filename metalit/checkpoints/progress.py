@@ -3,9 +3,11 @@
 from typing import Any
 
 from lightning import LightningModule, Trainer
+from lightning.pytorch.loops.loop import _Loop
 from torch import Tensor
 
-GRADIENTS = "accumulated_gradients"
+PROGRESS = "metalit_progress"
+"""Under this name a checkpoint holds what `progress_of` returns."""
 
 
 def validation_follows(trainer: Trainer) -> bool:
@@ -48,27 +50,41 @@ def count_validation(trainer: Trainer) -> None:
     total.ready = total.started = total.processed = total.completed
 
 
-def accumulated_gradients(trainer: Trainer, model: LightningModule) -> dict[str, Tensor]:
-    """Return the gradients of the meta-batches since the last step of the optimizer, by name.
+def finish_epoch(trainer: Trainer) -> None:
+    """Let a run that was saved at the end of an epoch begin the next one.
 
-    Empty where the optimizer takes a step after every meta-batch. With several processes they are
-    the means over all.
+    Lightning does so by itself, but not where `max_steps` is given: it ends that epoch once more.
+    To be called before the fit loop begins.
     """
-    if trainer.accumulate_grad_batches == 1 or not trainer.fit_loop._should_accumulate():
-        return {}
-    gradients = {
-        name: parameter.grad
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None
-    }
-    return {
-        name: trainer.strategy.reduce(gradient.clone(), reduce_op="mean")
-        for name, gradient in gradients.items()
-    }
+    loop = trainer.fit_loop
+    total: Any = loop.epoch_progress.total
+    if loop.is_resuming and total.ready == total.processed == total.completed + 1:
+        _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined] # of a property
 
 
-def restore_gradients(model: LightningModule, gradients: dict[str, Tensor]) -> None:
-    """Let the parameters have gradients again."""
+def progress_of(trainer: Trainer, model: LightningModule) -> dict[str, dict[str, Tensor]]:
+    """Return what Lightning's own state lacks, as tensors by name.
+
+    Returns:
+        "gradients" of the meta-batches since the last step of the optimizer, with several
+        processes their means over all; and "metrics", the newest logged values, which schedules
+        and checkpoints look at, even if they are of an earlier epoch.
+    """
+    gradients = {}
+    if trainer.accumulate_grad_batches > 1 and trainer.fit_loop._should_accumulate():
+        gradients = {
+            name: trainer.strategy.reduce(parameter.grad.clone(), reduce_op="mean")
+            for name, parameter in model.named_parameters()
+            if parameter.grad is not None
+        }
+    return {"gradients": gradients, "metrics": dict(trainer.callback_metrics)}
+
+
+def restore_progress(
+    trainer: Trainer, model: LightningModule, progress: dict[str, dict[str, Tensor]]
+) -> None:
+    """Restore what `progress_of` returned, at the start of training."""
+    trainer.callback_metrics.update(progress["metrics"])
     for name, parameter in model.named_parameters():
-        if name in gradients:
-            parameter.grad = gradients[name].to(parameter)
+        if name in progress["gradients"]:
+            parameter.grad = progress["gradients"][name].to(parameter)

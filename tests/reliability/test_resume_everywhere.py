@@ -74,7 +74,7 @@ class Witness(Callback):
 
 
 def train(folder, options, stop_at=None, ckpt_path=None):
-    """Train for three epochs; return the events and the weights, None if the run was stopped."""
+    """Train for three epochs; return the events, and the weights or the exit code."""
     torch.manual_seed(0)
     maml = MAML(Net(), GradientDescent(0.01), nn.MSELoss())
     schedule = partial(torch.optim.lr_scheduler.StepLR, step_size=5, gamma=0.5)
@@ -92,46 +92,55 @@ def train(folder, options, stop_at=None, ckpt_path=None):
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[witness, keep, *([] if "limit_val_batches" in options else [best])],
+        callbacks=[keep, witness, *([] if "limit_val_batches" in options else [best])],
         plugins=[SafeCheckpointIO()],
         default_root_dir=folder,
     )
     try:
         trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
     except SystemExit as left:
-        assert left.code == 143
-        return witness.events, None
+        return witness.events, left.code
     return witness.events, {**model.state_dict(), "best": best.best_model_score}
 
 
-def kept_events(events, stop_at):
+def kept_events(events):
     """Events that are not repeated: all, but a validation that was not finished."""
-    done = events[: stop_at + 1]
+    done = list(events)
     while done and done[-1][0] in ("validation", "validation starts"):
         done.pop()
     return done
 
 
-@pytest.mark.filterwarnings("ignore:You're resuming")
+def stop_everywhere(options, folder, every):
+    """Stop a run at every so-manieth of its events, and compare what it does when it goes on."""
+    whole, weights = train(folder / "whole", options)
+    assert isinstance(weights, dict)
+    assert len(whole) > 2 * BATCHES
+    resumed = 0
+    for stop_at in range(every - 1, len(whole), every):
+        events, stopped = train(folder / str(stop_at), options, stop_at)
+        assert events == whole[: len(events)]
+        if stopped != 143:
+            assert stop_at == len(whole) - 1  # asked after the last time that anyone looks
+            continue
+        file = folder / str(stop_at) / "last.ckpt"
+        rest, after = train(folder / str(stop_at), options, ckpt_path=file)
+        when = f"stopped after {events[-1]}"
+        assert kept_events(events) + rest == whole, when
+        for key, value in weights.items():
+            assert value is None or torch.equal(value, after[key]), when
+        resumed += 1
+    return resumed
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_run_stopped_goes_on_as_if_it_had_not_been(name, tmp_path):
+    assert stop_everywhere(SCHEDULES[name], tmp_path, every=5) > 2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_run_stopped_at_any_event_goes_on_as_if_it_had_not_been(name, tmp_path):
-    options = SCHEDULES[name]
-    whole, weights = train(tmp_path / "whole", options)
-    assert weights is not None
-    assert len(whole) > 2 * BATCHES
-    for stop_at in range(len(whole)):
-        folder = tmp_path / str(stop_at)
-        events, stopped = train(folder, options, stop_at)
-        if stopped is not None:  # asked after the last time that anyone looks
-            assert stop_at >= len(whole) - 2
-            continue
-        last = len(events) - 1
-        assert events == whole[: last + 1]
-        if not (folder / "last.ckpt").is_file():
-            assert events[last][2] == 0
-            continue
-        rest, after = train(folder, options, ckpt_path=folder / "last.ckpt")
-        kept = kept_events(events, last)
-        assert kept + rest == whole, f"stopped after {events[last]}"
-        for key, value in weights.items():
-            assert value is None or torch.equal(value, after[key])
+    assert stop_everywhere(SCHEDULES[name], tmp_path, every=1) > 2 * BATCHES
