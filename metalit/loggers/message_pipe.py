@@ -59,7 +59,7 @@ class MessagePipe:
         waited = time.monotonic() - self._taken
         if len(self._unsent) > MOST_BYTES or (self._unsent and waited > STALL):
             self._unsent.clear()
-            raise TimeoutError(f"it has taken nothing for {waited:.0f} s")
+            raise TimeoutError(f"its process has taken nothing for {waited:.0f} s")
 
     def receive(self) -> list[list[Any]]:
         """Return the answers that are there.
@@ -96,7 +96,7 @@ class MessagePipe:
                 elif not self._unsent and self._to in selector.get_map():
                     selector.unregister(self._to)
                 if time.monotonic() >= until:
-                    raise TimeoutError("it did not end in time")
+                    raise TimeoutError("its process did not answer in time")
                 selector.select(until - time.monotonic())
                 self._push()
         return answers

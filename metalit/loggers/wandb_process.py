@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ONLINE_SECONDS = 7  # for the server to accept the run
+FLUSH_SECONDS = 1.0  # what is lost of the run's file where wandb-core is killed
 CLOSE_SECONDS = 30  # for the run to be closed where nobody waits for it any more
 
 
@@ -58,10 +59,15 @@ class Session:
     def _open(self, mode: Any, folder: str, options: dict[str, Any]) -> None:
         import wandb
 
-        settings = wandb.Settings(
-            init_timeout=ONLINE_SECONDS, silent=True, console="off", x_stats_pid=os.getppid()
-        )
-        self._run = wandb.init(dir=folder, mode=mode, resume="allow", settings=settings, **options)
+        settings = {
+            "init_timeout": ONLINE_SECONDS,
+            "silent": True,
+            "console": "off",
+            "x_stats_pid": os.getppid(),  # the training, not this process
+            "x_transaction_log_flush_interval": FLUSH_SECONDS,
+        }
+        known = {name: v for name, v in settings.items() if name in wandb.Settings.__annotations__}
+        self._run = wandb.init(dir=folder, mode=mode, resume="allow", settings=known, **options)
         self._run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
 
     def config(self, values: dict[str, Any]) -> None:
@@ -110,6 +116,8 @@ def kill_children(pid: int, first: Callable[[], None] | None = None) -> None:
 
 def reason(error: BaseException) -> str:
     """Return the first line of an error."""
+    if isinstance(error, ConnectionError):
+        return "the connection to wandb-core was lost"
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
