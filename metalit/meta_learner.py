@@ -179,6 +179,16 @@ class MetaLearner(LightningModule):
             self._log_row(dict(news))
         self._guard.check_budget(self.global_step)
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip, unless a skipped step leaves nothing to clip, which torch takes for an error."""
+        if any(p.grad is not None for group in optimizer.param_groups for p in group["params"]):
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def on_train_end(self) -> None:
         """Refuse to end with weights that are not finite."""
         check_finite(self, self.trainer.optimizers, "at the end of training")
