@@ -16,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-ONLINE_SECONDS = 7  # for the server to accept the run
 FLUSH_SECONDS = 1.0  # what is lost of the run's file where wandb-core is killed
 CLOSE_SECONDS = 30  # for the run to be closed where nobody waits for it any more
 
@@ -32,15 +31,17 @@ class Session:
         self._answer = answer
         self._run: Any = None
 
-    def start(self, mode: str, folder: str, program: list[str], options: dict[str, Any]) -> None:
-        """Open the run, offline where the server cannot be reached."""
+    def start(
+        self, mode: str, folder: str, seconds: float, program: list[str], options: dict[str, Any]
+    ) -> None:
+        """Open the run, offline where the server does not accept it within some seconds."""
         sys.argv = program
         os.environ.setdefault("WANDB_PROGRAM", program[0])
         Path(folder).mkdir(parents=True, exist_ok=True)
         before = set(Path(folder).glob("wandb/run-*"))
         unreached = None
         try:
-            self._open(mode, folder, options)
+            self._open(mode, folder, seconds, options)
         except Exception as error:
             if mode != "online":
                 raise
@@ -50,17 +51,17 @@ class Session:
                 wandb.teardown()  # its wandb-core would say that the id is in use
             for attempt in set(Path(folder).glob("wandb/run-*")) - before:
                 shutil.rmtree(attempt, ignore_errors=True)  # holds nothing, and would be synced
-            self._open("offline", folder, options)
+            self._open("offline", folder, seconds, options)
             unreached = reason(error)
         self._answer("started", self._run.settings.sync_dir)
         if unreached is not None:
             self._answer("offline", unreached)
 
-    def _open(self, mode: Any, folder: str, options: dict[str, Any]) -> None:
+    def _open(self, mode: Any, folder: str, seconds: float, options: dict[str, Any]) -> None:
         import wandb
 
         settings = {
-            "init_timeout": ONLINE_SECONDS,
+            "init_timeout": seconds,
             "silent": True,
             "console": "off",
             "x_stats_pid": os.getppid(),  # the training, not this process

@@ -19,7 +19,8 @@ from . import wandb_process
 from .base import RunLogger
 from .message_pipe import MessagePipe
 
-FINISH_SECONDS = 13.0  # longer than a server's silence and the turn to offline take
+ONLINE_SECONDS = 7.0  # for the server to accept the run, which is kept offline else
+FINISH_SECONDS = 13.0  # for all that is left at the end; opening a run offline after all takes 11
 HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # of W&B's own service, then and now
 ID_LETTERS = string.ascii_lowercase + string.digits
 
@@ -129,8 +130,9 @@ class WandB(RunLogger):
 
     def _open(self) -> MessagePipe:
         pipe = MessagePipe(Path(wandb_process.__file__))
+        folder = str(Path(self.save_dir).absolute())
         options = {"project": self.project, "id": self.run_id}
-        pipe.send("start", self._mode(), str(Path(self.save_dir).absolute()), sys.argv, options)
+        pipe.send("start", self._mode(), folder, ONLINE_SECONDS, sys.argv, options)
         return pipe
 
     def _heed(self, answers: list[list[Any]]) -> bool:
