@@ -2,7 +2,7 @@
 
 import inspect
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Literal, NamedTuple, Self, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, distributed, nn
 
 from .batching import Mode, TaskMap
 from .episodes import Episode, Samples, each
+from .guards import ADVICE, StepGuard, check_finite
 from .hyperparameters import UndescribableError, build_arguments, describe
 from .learners import Learner
 from .metrics import EpisodeMetric, MeanConfidence
@@ -28,6 +29,13 @@ class MetaLearner(LightningModule):
     Logs `train/loss`, `val/loss`, `test/loss`, the metric under its name, such as `val/accuracy`,
     and for validation and test the half width of its 95 % confidence interval over episodes, such
     as `val/accuracy_ci95`.
+
+    What is not finite does not spread. A task whose loss or gradient is not finite, as where its
+    inner loop diverges, is left out of its step (`train/masked_tasks` counts these where there are
+    any). A step whose meta-gradient is not finite is skipped: weights and optimizer stay as they
+    are (`guard/skipped_steps` counts them). In evaluation, an episode whose loss is not finite
+    counts as the worst of the others (`val/masked_tasks`), and if more than half of the validation
+    episodes are such, the run ends. Weights that are not finite are never saved.
 
     Args:
         learner: Answers one episode; its parameters are what the outer loop trains.
@@ -44,6 +52,8 @@ class MetaLearner(LightningModule):
             many as make it fast, see `TaskMap`. The gradient is that of the whole meta-batch.
         compiled: Whether training steps are compiled by `torch.compile`, which suits small
             networks; see `TaskMap`.
+        max_skipped_steps: Steps without a finite meta-gradient, for which 10 good steps each make
+            up, before the run ends: more where the gradients of good runs overflow now and then.
 
     Example:
         >>> from metalit.inner_loops import GradientDescent
@@ -64,6 +74,7 @@ class MetaLearner(LightningModule):
         tasks: Mode = "auto",
         chunk: int | None = None,
         compiled: bool = False,
+        max_skipped_steps: int = 10,
     ) -> None:
         super().__init__()
         self.learner = learner
@@ -75,8 +86,12 @@ class MetaLearner(LightningModule):
         self.tasks = tasks
         self.chunk = chunk
         self.compiled = compiled
+        self.max_skipped_steps = max_skipped_steps
         self._tasks = TaskMap(tasks, chunk, compiled)
-        self.scores = nn.ModuleDict({stage: MeanConfidence() for stage in ("val", "test")})
+        self._guard = StepGuard(max_skipped_steps)
+        worst: Literal["lowest", "highest"] = "lowest" if metric.higher_is_better else "highest"
+        self.scores = nn.ModuleDict({stage: MeanConfidence(worst) for stage in ("val", "test")})
+        self.losses = nn.ModuleDict({stage: MeanConfidence("highest") for stage in ("val", "test")})
 
     def forward(self, episodes: Episode) -> Tensor:
         """Answer the query sets of a meta-batch.
@@ -95,17 +110,22 @@ class MetaLearner(LightningModule):
 
         The loss can be differentiated in training mode only.
         """
+        answers = self._answers(episodes)
+        return answers.loss, self.metric(answers.outputs, episodes.query.y)
+
+    def _answers(self, episodes: Episode) -> "_Answers":
         # Trainer evaluates in inference mode by default, where no inner loop could take a gradient
         with torch.inference_mode(False), torch.set_grad_enabled(self.training):
             episodes = normal_tensors(episodes)
             seeds = self._seeds(len(episodes.query.y))
             if self.training:
                 parameters = [p for p in self.parameters() if p.requires_grad]
-                outputs, loss = self._tasks.mean_loss(self._answer, episodes, seeds, parameters)
-            else:
-                outputs, losses = self._tasks(self._answer, episodes, seeds)
-                loss = losses.mean()
-            return loss, self.metric(outputs, episodes.query.y)
+                outputs, loss, kept = self._tasks.mean_loss(
+                    self._answer, episodes, seeds, parameters
+                )
+                return _Answers(outputs, loss, loss.expand(len(kept)), kept)
+            outputs, losses = self._tasks(self._answer, episodes, seeds)
+            return _Answers(outputs, losses.mean(), losses, losses.isfinite().cpu())
 
     def _answer(self, episode: Episode) -> tuple[Tensor, Tensor]:
         """Return outputs and loss of the query set of one episode."""
@@ -151,6 +171,28 @@ class MetaLearner(LightningModule):
         # traceback for each kind of device that is absent
         torch.default_generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Skip the step, on all processes, if its gradient is not finite."""
+        news = self._guard.end_step(self, optimizer, self._is_logged_step())
+        if news:
+            self.trainer.callback_metrics.update({k: torch.tensor(v) for k, v in news.items()})
+            self._log_row(dict(news))
+        self._guard.check_budget(self.global_step)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip, unless a skipped step leaves nothing to clip, which torch takes for an error."""
+        if any(p.grad is not None for group in optimizer.param_groups for p in group["params"]):
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_train_end(self) -> None:
+        """Refuse to end with weights that are not finite."""
+        check_finite(self, self.trainer.optimizers, "at the end of training")
+
     def on_validation_epoch_end(self) -> None:
         """Log mean and confidence interval over all validation episodes."""
         self._log_score("val")
@@ -174,13 +216,24 @@ class MetaLearner(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write down how this object was made, as JSON primitives."""
+        """Write down how this object was made, as JSON primitives, and what the guards know.
+
+        Raises:
+            ValueError: If a weight, or what the optimizer remembers, is not finite.
+        """
+        optimizers = [] if self._trainer is None else self._trainer.optimizers
+        check_finite(self, optimizers, "and is not saved")
+        checkpoint["guard"] = self._guard.state_dict()
         class_path = f"{type(self).__module__}.{type(self).__qualname__}"
         checkpoint["hyper_parameters"] = {
             "_class_path": class_path,
             **self.description(),
             **self.hparams,
         }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting skipped steps."""
+        self._guard.load_state_dict(checkpoint.get("guard", {}))
 
     def description(self) -> dict[str, Any]:
         """Return the arguments of this object as JSON primitives; what cannot be said is left out.
@@ -230,19 +283,21 @@ class MetaLearner(LightningModule):
     def _step(self, episodes: Episode, stage: str, batch_idx: int) -> Tensor:
         if batch_idx == 0:
             self.check(episodes)
-        loss, values = self.score(episodes)
-        size = len(values)
-        if stage != "test" and not loss.isfinite():
-            raise ValueError(
-                f"the {stage} loss of meta-batch {batch_idx} is {loss.item()}: lower lr of the "
-                "inner loop or of the optimizer, or scale the data."
-            )
+        outputs, loss, losses, kept = self._answers(episodes)
+        if kept.all():
+            values = self.metric(outputs, episodes.query.y)
+        else:  # a metric need not know what is not finite
+            values = outputs.new_full((len(kept),), torch.nan)
+            if kept.any():
+                values[kept] = self.metric(outputs[kept], episodes.query.y[kept]).to(values)
         if stage == "train":
+            self._guard.add_tasks(int((~kept).sum()), len(kept))
+            values = values if kept.all() else values[kept]
             logs = {"train/loss": loss.detach(), f"train/{self.metric.name}": values.mean()}
             self._log_step(logs, batch_idx)
         else:
-            self._score_of(stage).update(values)
-            self.log(f"{stage}/loss", loss, batch_size=size, on_epoch=True, sync_dist=True)
+            cast(MeanConfidence, self.scores[stage]).update(values)
+            cast(MeanConfidence, self.losses[stage]).update(losses)
         return loss
 
     def _log_step(self, values: dict[str, Tensor], batch_idx: int) -> None:
@@ -256,25 +311,47 @@ class MetaLearner(LightningModule):
         trainer.logged_metrics.update(values)
         numbers = {name: value.item() for name, value in values.items()}
         trainer.progress_bar_metrics.update(numbers)
-        step = self.global_step
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined] # set where mypy is blind
         # not in the middle of a step of several meta-batches
-        steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
-        if steps and every and ((step + 1) % every == 0 or trainer.should_stop):
-            for logger in self.loggers:
-                logger.log_metrics({**numbers, "epoch": self.current_epoch}, step=step)
-                logger.save()
+        ends = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+        if ends and self._is_logged_step():
+            self._log_row({**numbers, "epoch": self.current_epoch})
+
+    def _is_logged_step(self) -> bool:
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined] # mypy is blind
+        due = every and (self.global_step + 1) % every == 0
+        return bool(due or (every and self.trainer.should_stop))
+
+    def _log_row(self, numbers: dict[str, float]) -> None:
+        for logger in self.loggers:
+            logger.log_metrics(numbers, step=self.global_step)
+            logger.save()
 
     def _log_score(self, stage: str) -> None:
-        score = self._score_of(stage)
-        mean, ci95 = score.compute()
+        scores, losses = (cast(MeanConfidence, m[stage]) for m in (self.scores, self.losses))
+        (mean, ci95), loss = scores.compute(), losses.compute().mean
+        counts = torch.stack([losses.lost, losses.count])
+        lost, count = map(int, self.trainer.strategy.reduce(counts, reduce_op="sum"))
+        scores.reset()
+        losses.reset()
         name = f"{stage}/{self.metric.name}"
         # the values are those of all processes already; sync_dist only says so to Lightning
+        self.log(f"{stage}/loss", loss, sync_dist=True)
         self.log_dict({name: mean, f"{name}_ci95": ci95}, prog_bar=True, sync_dist=True)
-        score.reset()
+        if lost:
+            self.log(f"{stage}/masked_tasks", float(lost), sync_dist=True)
+            what = f"the {stage} loss of {lost} of {count} episodes is nan or inf"
+            if stage == "val" and 2 * lost > count:  # before a checkpoint is made of this
+                raise ValueError(f"{what}: {ADVICE}.")
+            self._guard.warn_once(self, stage, f"{what}; they count as the worst of the others.")
 
-    def _score_of(self, stage: str) -> MeanConfidence:
-        return cast(MeanConfidence, self.scores[stage])
+
+class _Answers(NamedTuple):
+    """What a meta-batch is answered, the mean loss, each loss, and which losses are finite."""
+
+    outputs: Tensor
+    loss: Tensor
+    losses: Tensor
+    kept: Tensor
 
 
 def normal_tensors(episodes: Episode) -> Episode:

@@ -253,6 +253,7 @@ def test_a_checkpoint_is_loaded_without_any_other_argument(tmp_path: Path) -> No
             "tasks",
             "chunk",
             "compiled",
+            "max_skipped_steps",
         )
     }
     batch = make_batch(0, 1)

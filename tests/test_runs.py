@@ -36,7 +36,7 @@ def test_the_checkpoint_last_is_of_the_last_epoch_even_where_the_best_is_older(s
 
 def test_a_diverged_run_ends_with_its_reason_and_not_with_a_best_checkpoint(sinusoids, tmp_path):
     lost = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "1e30"]
-    with pytest.raises(ValueError, match=r"the (train|val) loss of meta-batch \d+ is (nan|inf)"):
+    with pytest.raises(ValueError, match=r"the val loss of 4 of 4 episodes is nan or inf"):
         main(["fit", "--config", str(sinusoids), *lost])
     assert not list(tmp_path.rglob("*.ckpt"))
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from operator import itemgetter
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.nn.modules.module import register_module_buffer_registration_hook
 from ..episodes import Episode, each
 from .allocator import keep_freed_memory
 from .compiled import Compiled
+from .finite import have_finite_norm
 from .task_batch import OtherRandomState, RandomState, TaskBatch, seed_one
 from .task_tensor import NotBatchableError, TaskTensor
 
@@ -32,6 +33,20 @@ TOGETHER = 2**21
 would not make it faster, and their activations, many times larger, would take more memory."""
 
 _log = logging.getLogger(__name__)
+
+
+class MeanLoss(NamedTuple):
+    """The loss of a meta-batch.
+
+    Attributes:
+        outputs: Outputs of all B tasks, detached.
+        loss: Mean loss of the tasks that are kept, a scalar; NaN if there is none.
+        kept: Whether each task has a finite loss and gradient, bool of shape `(B,)`, on the CPU.
+    """
+
+    outputs: Tensor
+    loss: Tensor
+    kept: Tensor
 
 
 class TaskMap:
@@ -89,11 +104,16 @@ class TaskMap:
         episodes: Episode,
         seeds: Sequence[int],
         parameters: Sequence[Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        """Return the outputs of all episodes, detached, and their mean loss.
+    ) -> MeanLoss:
+        """Return the outputs of all episodes and their mean loss.
 
         The gradient of each chunk is taken before the next one begins, so that the graph of one
         chunk is all that is in memory; `backward` of the loss then hands their sum on.
+
+        A task whose loss or gradient is not finite, as where its inner loop diverges, is left out:
+        it adds exactly 0 to the gradient, which is the sum over the others divided by B, so that it
+        does not depend on how tasks are divided into chunks and over processes. If a chunk is not
+        finite, its tasks are run anew one by one, uncompiled, with the same random numbers.
 
         Args:
             function: Returns the outputs and the loss, a scalar, of one episode.
@@ -103,9 +123,8 @@ class TaskMap:
                 for those that it does not, as several processes need it.
         """
         keep_freed_memory()
-        run = partial(self._gradients, function, parameters)
-        outputs, loss = _mean_loss(lambda: self._parts(run, episodes, seeds), *parameters)
-        return outputs, loss
+        run = partial(self._kept_gradients, function, parameters)
+        return MeanLoss(*_mean_loss(lambda: self._parts(run, episodes, seeds), *parameters))
 
     def _parts(
         self,
@@ -154,6 +173,33 @@ class TaskMap:
         self._served = True
         return results
 
+    def _kept_gradients(
+        self,
+        function: OneTask,
+        parameters: Sequence[Tensor],
+        episodes: Episode,
+        seeds: Sequence[int],
+    ) -> Sequence[Tensor]:
+        """Return outputs, losses and which tasks are kept, and the gradients of these alone."""
+        outputs, losses, *gradients = self._gradients(function, parameters, episodes, seeds)
+        kept = torch.ones(len(seeds), dtype=torch.bool)
+        if have_finite_norm(gradients, losses):
+            return outputs, losses, kept, *gradients
+        totals = [torch.zeros_like(gradient) for gradient in gradients]
+        if self.mode == "loop" and len(seeds) == 1:
+            return outputs, losses, ~kept, *totals
+        alone = []
+        for b, seed in enumerate(seeds):
+            one = each(episodes, itemgetter(slice(b, b + 1)))
+            with torch.enable_grad():
+                found = _differentiate(_looped(function, one, [seed]), parameters)
+            kept[b] = have_finite_norm(found[2:], found[1])
+            alone.append(found)
+            if kept[b] and len(found) > 2:  # the loss of one task may be constant
+                totals = [a + b for a, b in zip(totals, found[2:], strict=True)]
+        outputs, losses = (torch.cat([found[i] for found in alone]) for i in range(2))
+        return outputs, losses, kept, *totals
+
     def _gradients(
         self,
         function: OneTask,
@@ -166,14 +212,10 @@ class TaskMap:
         def run(episodes: Episode, batch: TaskBatch | None = None) -> Sequence[Tensor]:
             with torch.enable_grad():
                 if batch is None:
-                    outputs, losses = self._run(function, episodes, seeds)
+                    results = self._run(function, episodes, seeds)
                 else:
-                    outputs, losses = _batched(function, episodes, batch)
-                if not losses.requires_grad:
-                    return outputs, losses
-                total = losses.sum()
-                found = torch.autograd.grad(total, parameters, materialize_grads=True)
-            return outputs.detach(), losses.detach(), *found
+                    results = _batched(function, episodes, batch)
+                return _differentiate(results, parameters)
 
         if self._compiled is None:
             return run(episodes)
@@ -191,28 +233,37 @@ class _MeanLoss(Function):
     @staticmethod
     def forward(
         ctx: Any, parts: Callable[[], Iterator[Sequence[Tensor]]], *parameters: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        results: list[tuple[Tensor, Tensor]] = []
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        results: list[tuple[Tensor, Tensor, Tensor]] = []
         totals: list[Tensor] = []
-        for outputs, losses, *gradients in parts():
-            results.append((outputs, losses))
+        for outputs, losses, kept, *gradients in parts():
+            results.append((outputs, losses, kept))
             if totals and gradients:  # a chunk whose loss is constant has none
                 totals = [a + b for a, b in zip(totals, gradients, strict=True)]
             totals = totals or gradients
-        all_outputs, all_losses = (torch.cat(tensors) for tensors in zip(*results, strict=True))
-        loss = all_losses.mean()
+        all_outputs, all_losses, all_kept = map(torch.cat, zip(*results, strict=True))
+        loss = (all_losses if all_kept.all() else all_losses[all_kept]).mean()
         # without a gradient the loss is a number alone, and `backward` an error of torch's
-        ctx.mark_non_differentiable(all_outputs, *([] if totals else [loss]))
+        ctx.mark_non_differentiable(all_outputs, all_kept, *([] if totals else [loss]))
         ctx.save_for_backward(*(total / len(all_losses) for total in totals))
-        return all_outputs, loss
+        return all_outputs, loss, all_kept
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, _: Tensor, g: Tensor) -> Any:
+    def backward(ctx: Any, _: Tensor, g: Tensor, __: Tensor) -> Any:
         return None, *(g * gradient for gradient in ctx.saved_tensors)
 
 
-_mean_loss: Callable[..., tuple[Tensor, Tensor]] = _MeanLoss.apply
+_mean_loss: Callable[..., tuple[Tensor, Tensor, Tensor]] = _MeanLoss.apply
+
+
+def _differentiate(results: tuple[Tensor, ...], parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Return outputs and losses, and the gradients of the sum of the losses, if it has any."""
+    outputs, losses = results
+    if not losses.requires_grad:
+        return results
+    found = torch.autograd.grad(losses.sum(), parameters, materialize_grads=True)
+    return outputs.detach(), losses.detach(), *found
 
 
 def _looped(function: OneTask, episodes: Episode, seeds: Sequence[int]) -> tuple[Tensor, ...]:

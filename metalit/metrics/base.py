@@ -10,9 +10,11 @@ class EpisodeMetric(nn.Module, ABC):
 
     Attributes:
         name: The key under which it is logged, `accuracy` in `val/accuracy`.
+        higher_is_better: Whether a higher value is that of a better model.
     """
 
     name: str
+    higher_is_better: bool = True
 
     @abstractmethod
     def forward(self, outputs: Tensor, y: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The mean over episodes and its confidence interval."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +26,15 @@ class MeanConfidence(Metric):
     and sum of squared deviations are kept in float64 and merged pairwise, over batches and over
     processes, which stays exact where sums of squares cancel (Chan et al., 1979).
 
+    Attributes:
+        lost: How many values have been replaced by the worst one.
+        count: How many values there have been.
+
+    Args:
+        worst: Which finite value stands in for each that is not finite: a model that diverges in
+            some episodes then never looks better than one that does not. If None, one NaN makes
+            the mean NaN.
+
     Example:
         >>> metric = MeanConfidence()
         >>> metric.update(torch.tensor([0.0, 1.0]))
@@ -39,28 +48,53 @@ class MeanConfidence(Metric):
 
     full_state_update = False
     moments: Tensor
+    lost: Tensor
+    extreme: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, worst: Literal["lowest", "highest"] | None = None) -> None:
         super().__init__()
+        self.worst = worst
         # [count, mean, sum of squared deviations]
         zero = torch.zeros(3, dtype=torch.float64)
         self.add_state("moments", default=zero, dist_reduce_fx=merge)
+        self.add_state("lost", default=zero[0].clone(), dist_reduce_fx="sum")
+        # the worst value so far, of which lower is worse: the sign makes that of the highest
+        self.add_state("extreme", default=zero[0] + torch.inf, dist_reduce_fx="min")
+
+    @property
+    def count(self) -> Tensor:
+        """Return the number of values, those that are not finite included."""
+        return self.moments[0] + self.lost
 
     def update(self, values: Tensor) -> None:
         """Add the values of a meta-batch, shape `(B,)`."""
         values = values.detach().double()
+        if self.worst is not None:
+            finite = values.isfinite()
+            self.lost = self.lost + (~finite).sum()
+            values = values[finite]
+            least = (self._sign * values).amin() if len(values) else self.extreme
+            self.extreme = torch.minimum(self.extreme, least)
         moments = torch.stack([torch.ones_like(values), values, torch.zeros_like(values)], dim=-1)
         self.moments = merge(torch.cat([self.moments[None], moments]))
 
     def compute(self) -> MeanWithInterval:
         """Return the mean and the half-width of its interval."""
-        n, mean, squares = self.moments.unbind()
+        moments = self.moments
+        if self.worst is not None and self.lost > 0 and self.extreme.isfinite():
+            replaced = [self.lost, self._sign * self.extreme, torch.zeros_like(self.lost)]
+            moments = merge(torch.stack([moments, torch.stack(replaced)]))
+        n, mean, squares = moments.unbind()
         deviation = (squares / (n - 1)).sqrt()
         nan = torch.full_like(mean, torch.nan)
         return MeanWithInterval(
             torch.where(n > 0, mean, nan),
             torch.where(n > 1, 1.96 * deviation / n.sqrt(), nan),
         )
+
+    @property
+    def _sign(self) -> int:
+        return -1 if self.worst == "highest" else 1
 
 
 def merge(moments: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ class MeanSquaredError(EpisodeMetric):
     """
 
     name = "mean_squared_error"
+    higher_is_better = False
 
     def forward(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Score each episode; outputs and y `(B, Q, d)`, returns `(B,)`."""

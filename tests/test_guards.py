@@ -1,0 +1,495 @@
+"""Nothing that is not finite spreads: into weights, optimizers, scores or checkpoints.
+
+As a script, `test_guards.py FOLDER DEVICES` is the training that the last test compares.
+"""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Collection
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.precision import MixedPrecision
+from torch import nn
+
+from metalit import Episode, EpisodeDataModule, MetaLearner
+from metalit.guards import StepGuard, check_finite
+from metalit.inner_loops import GradientDescent
+from metalit.learners import MAML
+from metalit.metrics import Accuracy, MeanConfidence, MeanSquaredError
+from metalit.networks import MLP
+from metalit.tasks import SinusoidTasks
+
+OPTIMIZERS = {
+    "SGD": partial(torch.optim.SGD, lr=0.01, momentum=0.9, weight_decay=0.1),
+    "Adam": partial(torch.optim.Adam, lr=0.01),
+    "AdamW": partial(torch.optim.AdamW, lr=0.01, weight_decay=0.1, amsgrad=True),
+}
+
+
+def make_model(**options: Any) -> MetaLearner:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        maml = MAML(MLP(1, [8], 1), GradientDescent(0.01, 2), nn.MSELoss())
+    return MetaLearner(maml, nn.MSELoss(), MeanSquaredError(), **options)
+
+
+class Rows(Logger):
+    """Keeps what is logged."""
+
+    name = version = "rows"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[dict[str, float]] = []
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.rows.append({**metrics, "step": step})
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def found(self, key: str) -> list[tuple[int, float]]:
+        return [(int(row["step"]), row[key]) for row in self.rows if key in row]
+
+
+class Poison(Callback):
+    """Puts a value into gradients or support inputs, and keeps what a step leaves behind."""
+
+    def __init__(
+        self,
+        steps: Collection[int] = (),
+        batches: Collection[int] = (),
+        tasks: Collection[int] = (),
+        value: float = torch.nan,
+    ) -> None:
+        self.steps, self.batches, self.tasks, self.value = steps, batches, list(tasks), value
+        self.states: dict[int, Any] = {}
+
+    def on_train_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Episode, batch_idx: int
+    ) -> None:
+        if batch_idx in self.batches:
+            batch.support.x[self.tasks] = self.value
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        if trainer.global_step in self.steps:
+            next(pl_module.parameters()).grad.view(-1)[0] = self.value
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+        optimizer = trainer.optimizers[0]
+        self.states[trainer.global_step] = deepcopy(
+            [*pl_module.state_dict().values(), *_tensors(optimizer.state_dict()["state"])]
+        )
+
+
+def _tensors(state: dict[int, dict[str, Any]]) -> list[torch.Tensor]:
+    return [v for memory in state.values() for v in memory.values() if isinstance(v, torch.Tensor)]
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return len(one) == len(other) and all(map(torch.equal, one, other))
+
+
+def make_trainer(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
+    given = {
+        "accelerator": "cpu",
+        "max_epochs": 1,
+        "logger": False,
+        "limit_val_batches": 0,
+        "enable_checkpointing": any(isinstance(c, ModelCheckpoint) for c in callbacks),
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "log_every_n_steps": 1,
+        "num_sanity_val_steps": 0,
+    }
+    return Trainer(default_root_dir=folder, callbacks=list(callbacks), **{**given, **options})
+
+
+def make_data(batches: int = 8, **options: Any) -> EpisodeDataModule:
+    given = {"meta_batch_size": 4, "episodes_per_epoch": 4 * batches, "val_episodes": 8}
+    return EpisodeDataModule(SinusoidTasks(3, 4), **{**given, "test_episodes": 8, **options})
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "clip",
+    [{}, {"gradient_clip_val": 1.0}, {"gradient_clip_val": 1, "gradient_clip_algorithm": "value"}],
+    ids=["", "norm", "value"],
+)
+def test_a_skipped_step_leaves_weights_and_optimizer_bit_equal(
+    tmp_path: Path, optimizer: str, clip: dict[str, Any], value: float
+) -> None:
+    poison, model = Poison(steps=[3], value=value), make_model(optimizer=OPTIMIZERS[optimizer])
+    make_trainer(tmp_path, poison, **clip).fit(model, make_data())
+    states = poison.states
+    assert same(states[4], states[3])
+    assert not any(same(states[step], states[step - 1]) for step in (2, 3, 5, 6, 7, 8))
+
+
+def test_the_first_step_may_be_skipped_too(tmp_path: Path) -> None:
+    poison, model = Poison(steps=[0]), make_model(optimizer=OPTIMIZERS["AdamW"])
+    first = deepcopy(list(model.state_dict().values()))
+    make_trainer(tmp_path, poison).fit(model, make_data(2))
+    assert same(poison.states[1], first)  # and no memory of the optimizer
+    assert len(poison.states[2]) > len(first)
+
+
+def test_skipped_steps_are_counted_logged_and_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows, trainer = Rows(), None
+    trainer = make_trainer(tmp_path, Poison(steps=[2, 5]), logger=rows, log_every_n_steps=4)
+    trainer.fit(make_model(), make_data())
+    assert rows.found("guard/skipped_steps") == [(2, 1), (5, 2)]
+    assert int(trainer.callback_metrics["guard/skipped_steps"]) == 2
+    assert not rows.found("train/masked_tasks")
+    (text,) = [r.getMessage() for r in caplog.records if r.name == "metalit.guards"]
+    assert text.startswith("step 2 is skipped, since its meta-gradient is not finite")
+    assert "\n" not in text
+
+
+def test_a_clean_run_says_nothing_of_guards(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = Rows()
+    make_trainer(tmp_path, logger=rows, limit_val_batches=None).fit(make_model(), make_data())
+    assert not [key for row in rows.rows for key in row if "masked" in key or "guard" in key]
+    assert not [record for record in caplog.records if record.name == "metalit.guards"]
+
+
+def test_tasks_left_out_are_counted_logged_and_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows, poison = Rows(), Poison(batches=[1, 2, 6], tasks=[0, 3])
+    trainer = make_trainer(tmp_path, poison, logger=rows, log_every_n_steps=4)
+    trainer.fit(make_model(), make_data())
+    assert rows.found("train/masked_tasks") == [(3, 4), (7, 2)]
+    assert not rows.found("guard/skipped_steps")
+    assert all(torch.tensor([row["train/loss"] for row in rows.rows if "train/loss" in row]) > 0)
+    (text,) = [r.getMessage() for r in caplog.records if r.name == "metalit.guards"]
+    assert text.startswith("2 of 4 tasks of step 1 are left out")
+
+
+def test_a_step_is_skipped_only_if_all_tasks_of_all_its_meta_batches_are_left_out(
+    tmp_path: Path,
+) -> None:
+    everything = range(4)
+    poison = Poison(batches=[1, 3, 4, 5], tasks=everything)
+    trainer = make_trainer(tmp_path, poison, accumulate_grad_batches=3)
+    trainer.fit(make_model(optimizer=OPTIMIZERS["AdamW"]), make_data(9))
+    states = poison.states
+    assert len(states) == 4
+    assert same(states[2], states[1])
+    assert not same(states[1], states[0])
+    assert not same(states[3], states[2])
+
+
+def test_a_meta_batch_left_out_adds_nothing_to_the_step_it_belongs_to(tmp_path: Path) -> None:
+    gradients = []
+
+    class Keep(Callback):
+        def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+            gradients.append(torch.cat([p.grad.flatten() for p in pl_module.parameters()]))
+
+    for batches in ([1], [0, 1]):
+        model, poison = make_model(), Poison(batches=batches, tasks=range(4))
+        make_trainer(tmp_path, poison, Keep(), accumulate_grad_batches=2).fit(model, make_data(2))
+    (wanted, nothing), model = gradients, make_model().train()
+    loader = make_data(2)
+    loader.setup("fit")
+    batch = next(iter(loader.train_dataloader())).episodes
+    whole = torch.autograd.grad(model.score(batch)[0] / 2, list(model.parameters()))
+    torch.testing.assert_close(torch.cat([g.flatten() for g in whole]), wanted)
+    assert not nothing.any()
+
+
+def test_the_budget_ends_the_run_with_its_reason(tmp_path: Path) -> None:
+    poison = Poison(steps=range(100))
+    with pytest.raises(ValueError, match=r"11 steps had no finite meta-gradient, step 10 the last"):
+        make_trainer(tmp_path, poison).fit(make_model(), make_data(20))
+    with pytest.raises(ValueError, match=r"^1 steps .* max_skipped_steps=0: lower lr") as caught:
+        make_trainer(tmp_path, Poison(steps=[3])).fit(make_model(max_skipped_steps=0), make_data())
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="max_skipped_steps=-1 should be 0 or more"):
+        make_model(max_skipped_steps=-1)
+
+
+def test_ten_good_steps_make_up_for_one_that_was_skipped(tmp_path: Path) -> None:
+    every_eleventh = range(0, 99, 11)
+    model = make_model(max_skipped_steps=1)
+    make_trainer(tmp_path, Poison(steps=every_eleventh)).fit(model, make_data(99))
+    every_tenth = range(0, 99, 10)
+    with pytest.raises(ValueError, match=r"2 steps had no finite meta-gradient, step 10 "):
+        make_trainer(tmp_path, Poison(steps=every_tenth)).fit(
+            make_model(max_skipped_steps=1), make_data(99)
+        )
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_a_resumed_run_stops_at_the_step_of_the_uninterrupted_one(tmp_path: Path) -> None:
+    steps = [1, 2, 6, 7, 12, 13]
+    options: dict[str, Any] = {"max_skipped_steps": 4}
+
+    def run(resume: Path | None) -> str:
+        saver = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=5, save_top_k=-1)
+        trainer = make_trainer(tmp_path, saver, Poison(steps=steps))
+        with pytest.raises(ValueError, match="meta-gradient") as caught:
+            trainer.fit(make_model(**options), make_data(30), ckpt_path=resume, weights_only=True)
+        return str(caught.value)
+
+    whole = run(None)
+    assert "step 12 the last" in whole or "step 13 the last" in whole
+    assert run(tmp_path / "step=5.ckpt") == run(tmp_path / "step=10.ckpt") == whole
+    state = torch.load(tmp_path / "step=10.ckpt", weights_only=True)["guard"]
+    assert state["skipped"] == 4
+
+
+def test_a_checkpoint_from_before_there_were_guards_goes_on(tmp_path: Path) -> None:
+    model, trainer = make_model(), make_trainer(tmp_path)
+    trainer.fit(model, make_data(2))
+    trainer.save_checkpoint(tmp_path / "old.ckpt")
+    checkpoint = torch.load(tmp_path / "old.ckpt", weights_only=True)
+    del checkpoint["guard"]
+    torch.save(checkpoint, tmp_path / "old.ckpt")
+    again = make_trainer(tmp_path, max_epochs=2)
+    again.fit(make_model(), make_data(2), ckpt_path=tmp_path / "old.ckpt", weights_only=True)
+    assert again.global_step == 4
+
+
+def test_overflow_of_scaled_gradients_is_the_scalers_own_business(tmp_path: Path) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=1000)
+    rows, poison = Rows(), Poison(batches=range(9), tasks=[])
+    precision = MixedPrecision("16-mixed", "cpu", scaler)
+    model = make_model(optimizer=OPTIMIZERS["AdamW"])
+
+    def overflow(parameter: nn.Parameter) -> None:
+        parameter.grad.fill_(torch.inf)
+
+    next(model.parameters()).register_post_accumulate_grad_hook(overflow)
+    trainer = make_trainer(tmp_path, poison, logger=rows, plugins=[precision])
+    trainer.fit(model, make_data(5))
+    # scaled by 4 and 2 it may be the scale; by 1 and less it is not
+    assert rows.found("guard/skipped_steps") == [(2, 1), (3, 2), (4, 3)]
+    assert scaler.get_scale() < 1
+    assert same(poison.states[5][:4], list(make_model().state_dict().values()))
+
+
+class Spoil(Callback):
+    """Puts NaN into the support inputs of evaluation episodes, from a number of epochs on."""
+
+    def __init__(self, count: int, epoch: int = 0) -> None:
+        self.count, self.epoch = count, epoch
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: Any, batch: Episode, batch_idx: int, *args: Any
+    ) -> None:
+        if trainer.current_epoch >= self.epoch:
+            numbers = torch.arange(len(batch.support.x)) + batch_idx * 4
+            batch.support.x[numbers < self.count] = torch.nan
+
+    on_test_batch_start = on_validation_batch_start
+
+
+def test_a_diverged_validation_episode_counts_as_the_worst_of_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (whole,) = make_trainer(tmp_path, limit_val_batches=None).validate(
+        make_model(), make_data(), verbose=False
+    )
+    trainer = make_trainer(tmp_path, Spoil(3), limit_val_batches=None)
+    (found,) = trainer.validate(make_model(), make_data(), verbose=False)
+    assert set(found) - set(whole) == {"val/masked_tasks"}
+    assert found["val/masked_tasks"] == 3
+    data = make_data()
+    data.setup("validate")
+    losses = torch.cat(
+        [
+            (make_model().eval()(b.episodes) - b.episodes.query.y).square().mean((1, 2)).detach()
+            for b in data.val_dataloader()
+        ]
+    )
+    losses[:3] = losses[3:].max()
+    for key in ("val/loss", "val/mean_squared_error"):
+        assert found[key] == pytest.approx(losses.mean().item(), rel=1e-5)
+    interval = 1.96 * losses.std().item() / 8**0.5
+    assert found["val/mean_squared_error_ci95"] == pytest.approx(interval, rel=1e-5)
+    (text,) = [r.getMessage() for r in caplog.records if r.name == "metalit.guards"]
+    assert text.startswith("the val loss of 3 of 8 episodes is nan or inf")
+
+
+@pytest.mark.parametrize("count", [4, 5])
+def test_more_than_half_diverged_episodes_end_the_run_before_a_checkpoint(
+    tmp_path: Path, count: int
+) -> None:
+    best = ModelCheckpoint(tmp_path / "best", "{epoch}", monitor="val/loss")
+    last = ModelCheckpoint(tmp_path / "last", "{epoch}", save_on_train_epoch_end=False)
+    spoil = Spoil(count, epoch=1)
+    trainer = make_trainer(tmp_path, spoil, best, last, max_epochs=2, limit_val_batches=None)
+    if count == 4:
+        trainer.fit(make_model(), make_data())
+        assert [f.name for f in (tmp_path / "last").iterdir()] == ["epoch=1.ckpt"]
+        return
+    with pytest.raises(ValueError, match=r"^the val loss of 5 of 8 episodes is nan or inf: lower"):
+        trainer.fit(make_model(), make_data())
+    for folder in ("best", "last"):
+        assert [f.name for f in (tmp_path / folder).iterdir()] == ["epoch=0.ckpt"]
+
+
+def test_a_test_never_ends_in_an_error(tmp_path: Path) -> None:
+    for count in (1, 8):
+        trainer = make_trainer(tmp_path, Spoil(count))
+        (found,) = trainer.test(make_model(), make_data(), verbose=False)
+        assert found["test/masked_tasks"] == count
+        assert torch.tensor(found["test/loss"]).isnan() == (count == 8)
+
+
+def test_no_model_looks_better_for_diverging_in_its_worst_episodes() -> None:
+    for worst, values in (("lowest", [0.9, 0.2]), ("highest", [0.1, 3.0])):
+        healthy, diverged = MeanConfidence(worst), MeanConfidence(worst)
+        healthy.update(torch.tensor([*values, 0.5]))
+        diverged.update(torch.tensor([values[0], torch.nan]))
+        diverged.update(torch.tensor([0.5]))
+        better = healthy.compute().mean - diverged.compute().mean
+        assert diverged.lost == 1
+        assert diverged.count == healthy.count == 3
+        replaced = min(values[0], 0.5) if worst == "lowest" else max(values[0], 0.5)
+        assert diverged.compute().mean == pytest.approx((values[0] + 0.5 + replaced) / 3)
+        assert better != 0
+    assert MeanSquaredError.higher_is_better is False
+    assert Accuracy.higher_is_better is True
+
+
+@pytest.mark.parametrize("save", [True, False])
+def test_weights_that_overflow_are_neither_saved_nor_the_end_of_a_run(
+    tmp_path: Path, save: bool
+) -> None:
+    class Late(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            self.count = getattr(self, "count", 0) + 1
+            self.param_groups[0]["lr"] = 3e38 if self.count == 6 else 1e-3
+            return super().step(closure)
+
+    saver = ModelCheckpoint(tmp_path, "last", every_n_train_steps=3)
+    callbacks = [saver] if save else []
+    data, model = make_data(6), make_model(optimizer=partial(Late, lr=1e-3))
+    with pytest.raises(
+        ValueError, match=r"^learner\.network\..* is not finite .*: lower"
+    ) as caught:
+        make_trainer(tmp_path, *callbacks).fit(model, data)
+    assert "\n" not in str(caught.value)
+    assert len(list(tmp_path.glob("*.ckpt"))) == save
+    for file in tmp_path.glob("*.ckpt"):
+        assert torch.load(file, weights_only=True)["global_step"] == 3
+
+
+def test_weights_that_are_lost_end_the_run_at_the_next_step(tmp_path: Path) -> None:
+    model = make_model()
+    nn.init.constant_(model.learner.network.head.bias, torch.nan)
+    with pytest.raises(ValueError, match=r"learner\.network\..*bias is not finite at step 0"):
+        make_trainer(tmp_path).fit(model, make_data())
+
+
+def test_what_is_not_trained_may_be_infinite_but_not_nan() -> None:
+    model = nn.Linear(1, 1)
+    model.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    model.register_parameter("fixed", nn.Parameter(torch.tensor(torch.inf), requires_grad=False))
+    check_finite(model, [], "now")
+    for name, value in (("mask", torch.nan), ("fixed", torch.nan), ("weight", torch.inf)):
+        broken = deepcopy(model)
+        with torch.no_grad():
+            getattr(broken, name).view(-1)[0] = value
+        with pytest.raises(ValueError, match=f"{name} is not finite now"):
+            check_finite(broken, [], "now")
+    optimizer = torch.optim.SGD(model.parameters(), momentum=0.9)
+    optimizer.state[model.weight]["momentum_buffer"] = torch.tensor([[torch.inf]])
+    with pytest.raises(ValueError, match="momentum_buffer of the optimizer is not finite now"):
+        check_finite(model, [optimizer], "now")
+
+
+def test_the_state_of_the_guard_is_whole_numbers() -> None:
+    guard = StepGuard(3)
+    state = guard.state_dict()
+    assert json.loads(json.dumps(state)) == state
+    assert all(type(value) is int for value in state.values())
+
+
+class Uneven(Poison):
+    """Poisons what the first process, and it alone, is given."""
+
+    def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+        if trainer.is_global_zero:
+            super().on_train_batch_start(trainer, *args)
+
+    def on_before_optimizer_step(self, trainer: Any, *args: Any) -> None:
+        if trainer.is_global_zero:
+            super().on_before_optimizer_step(trainer, *args)
+
+
+def run(folder: Path, devices: int) -> None:
+    """Batch 1 has two bad tasks of four, in batches 4 and 5 all are bad, and step 3 is poisoned."""
+
+    class Whole(Uneven):
+        def on_train_batch_start(
+            self, trainer: Any, pl_module: Any, batch: Episode, batch_idx: int
+        ) -> None:
+            if batch_idx in (4, 5):
+                batch.support.x[:] = torch.inf
+            else:
+                super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+
+    rows, poison = Rows(), Whole(steps=[3], batches=[1], tasks=[0, 1])
+    trainer = make_trainer(
+        folder,
+        poison,
+        Spoil(1),
+        logger=rows,
+        limit_val_batches=None,
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        accumulate_grad_batches=2,
+    )
+    trainer.fit(make_model(optimizer=OPTIMIZERS["AdamW"]), make_data(12))
+    keys = ("guard/skipped_steps", "train/masked_tasks", "val/masked_tasks", "val/loss")
+    record = {
+        "rows": {key: rows.found(key) for key in keys},
+        "weights": [p.tolist() for p in trainer.model.parameters()],
+        "guard": trainer.lightning_module._guard.state_dict(),
+    }
+    (folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(record))
+
+
+def test_two_processes_agree_on_what_is_skipped_and_left_out(tmp_path: Path) -> None:
+    found = {}
+    for devices in (1, 2):
+        folder = tmp_path / str(devices)
+        folder.mkdir()
+        command = [sys.executable, __file__, str(folder), str(devices)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        files = [folder / f"rank{rank}.json" for rank in range(devices)]
+        found[devices] = [json.loads(file.read_text()) for file in files]
+    (alone,), (first, second) = found[1], found[2]
+    assert alone["rows"]["guard/skipped_steps"] == [[2, 1], [3, 2]]
+    assert alone["rows"]["train/masked_tasks"] == [[0, 2], [2, 8]]
+    assert first["weights"] == second["weights"]
+    assert first["guard"] == second["guard"] == alone["guard"]
+    for a, b in zip(first["weights"], alone["weights"], strict=True):
+        torch.testing.assert_close(torch.tensor(a), torch.tensor(b), rtol=1e-4, atol=1e-6)
+    for key in ("guard/skipped_steps", "train/masked_tasks"):
+        assert first["rows"][key] == alone["rows"][key]
+
+
+if __name__ == "__main__":
+    logging.getLogger("metalit").setLevel(logging.INFO)
+    run(Path(sys.argv[1]), int(sys.argv[2]))
