@@ -9,13 +9,14 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
+from lightning.pytorch.callbacks import BasePredictionWriter, Callback, ModelCheckpoint
 from lightning.pytorch.cli import (
     ArgsType,
     LightningArgumentParser,
     LightningCLI,
     SaveConfigCallback,
 )
+from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -32,10 +33,19 @@ from . import (  # noqa: F401 - imported for their names alone
     networks,
     tasks,
 )
-from .callbacks import RunSummary
-from .checkpoints import OptimizerSettings, differences, load_checkpoint
+from .callbacks import LastCheckpoint, RunSummary
+from .checkpoints import (
+    OptimizerSettings,
+    SafeCheckpointIO,
+    differences,
+    open_checkpoint,
+    refuse_changes,
+    refuse_foreign_code,
+    refuse_schedule_changes,
+    run_differences,
+)
 from .data import EpisodeDataModule, MetaBatchSampler
-from .loggers import CSV, RunLogger
+from .loggers import CSV, RunLogger, WandB
 from .messages import calm, explain, show_log
 from .meta_learner import MetaLearner
 from .runs import (
@@ -48,21 +58,39 @@ from .runs import (
     save_config,
     short,
 )
+from .signals import StopSignals
 
 __all__ = ["explain", "main"]
 
 log = logging.getLogger(__name__)
 
-CALLBACKS = {"checkpoint": "best", "last_checkpoint": "last"}
+CALLBACKS: dict[str, type[Callback]] = {
+    "checkpoint": ModelCheckpoint,
+    "last_checkpoint": LastCheckpoint,
+}
 
 
 class RunConfig(SaveConfigCallback):
-    """Saves the parsed configuration as `config.yaml`; `test` writes `test.yaml`, and so on."""
+    """Saves the parsed configuration as `config.yaml`; `test` writes `test.yaml`, and so on.
+
+    Checkpoints hold it too, with what a resumed run needs to go on in the folder of the run.
+    """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Ask for the run folder on every rank, since that broadcasts; only rank 0 saves."""
         self._folder = Path(trainer.log_dir or trainer.default_root_dir)
+        self._loggers = trainer.loggers
         super().setup(trainer, pl_module, stage)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return configuration, rows of `metrics.csv` and the id of the W&B run."""
+        rows = [logger.rows for logger in self._loggers if isinstance(logger, CSV)]
+        ids = [logger.run_id for logger in self._loggers if isinstance(logger, WandB)]
+        return {
+            "config": yaml.safe_load(self.parser.dump(self.config, skip_unset=False)),
+            "rows": rows[0] if rows else None,
+            "wandb": ids[0] if ids else None,
+        }
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write it into the run folder, and hand that of `fit` to the loggers."""
@@ -79,8 +107,9 @@ class MetalitCLI(LightningCLI):
     """LightningCLI whose runs are folders `version_n` under `trainer.default_root_dir`.
 
     `--ckpt_path` takes `last` and `best` of the newest run, or a file. `fit --ckpt_path last` goes
-    on in the folder of that run; every other `fit` gets a folder of its own. The other commands
-    write into the folder of the run that their checkpoint comes from.
+    on in the folder of that run, and so does `auto` where there is one; every other `fit` gets a
+    folder of its own. The other commands write into the folder of the run that their checkpoint
+    comes from.
 
     Args:
         args: Arguments as on the command line, without the program; None means `sys.argv`.
@@ -121,20 +150,24 @@ class MetalitCLI(LightningCLI):
         parser.set_defaults({"trainer.default_root_dir": "runs"})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Give every run the checkpoints `best` and `last`.
-
-        Two callbacks, since Lightning's `save_last` saves only where the best one improves.
-        """
-        for key, name in CALLBACKS.items():
-            parser.add_lightning_class_args(ModelCheckpoint, key)
-            parser.set_defaults(
-                {
-                    f"{key}.filename": name,
-                    f"{key}.auto_insert_metric_name": False,
-                    f"{key}.enable_version_counter": False,
-                }
-            )
-        parser.set_defaults({"checkpoint.monitor": "val/accuracy", "checkpoint.mode": "max"})
+        """Give every run the checkpoints `best` and `last`."""
+        for key, kind in CALLBACKS.items():
+            parser.add_lightning_class_args(kind, key)
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "best",
+                "checkpoint.auto_insert_metric_name": False,
+                "checkpoint.enable_version_counter": False,
+                "checkpoint.monitor": "val/accuracy",
+                "checkpoint.mode": "max",
+            }
+        )
+        parser.add_argument(
+            "--allow_changes",
+            type=bool,
+            default=False,
+            help="Let a resumed run go on with another model or other episodes than before.",
+        )
         parser.add_lightning_class_args(
             BasePredictionWriter, "predictions", subclass_mode=True, required=False
         )
@@ -145,30 +178,15 @@ class MetalitCLI(LightningCLI):
         """Find the checkpoint; what the user typed beats what it holds."""
         command = self.config.subcommand
         config = self.config[command]
-        if config.ckpt_path:
-            root = Path(config.trainer.default_root_dir)
-            self.going_on = command == "fit" and config.ckpt_path == "last"
-            config.ckpt_path = str(find_checkpoint(root, config.ckpt_path))
+        asked = config.ckpt_path
+        file = find_checkpoint(Path(config.trainer.default_root_dir), asked) if asked else None
+        config.ckpt_path = None
+        if file is not None:
+            self.going_on = command == "fit" and asked in ("last", "auto")
+            file, self.checkpoint = open_checkpoint(file)
+            config.ckpt_path = str(file)
             config.weights_only = True  # nothing in a checkpoint is ever executed
-            self.checkpoint = load_checkpoint(config.ckpt_path)
-            saved = {**self.checkpoint.get("hyper_parameters", {})}
-            model = {
-                "class_path": saved.pop("_class_path", "metalit.MetaLearner"),
-                "init_args": saved,
-            }
-            given = config.model
-            try:
-                described = self.parser.parse_object(
-                    {"subcommand": command, command: {"model": model}}, self.config.clone()
-                )
-            except ArgumentError:
-                if given is None:
-                    raise
-            else:
-                if given is None:
-                    self.config = described
-                else:
-                    self._list_differences(self._model(described), self._model(self.config))
+            self._compare(config)
             if command != "fit":  # which saves nothing: other settings of the checkpoints are none
                 warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
         elif command != "fit":
@@ -176,32 +194,48 @@ class MetalitCLI(LightningCLI):
         if self.config[command].model is None:
             raise ValueError("there is no model: give one with --config, or a --ckpt_path.")
 
-    def _model(self, config: Any) -> Any:
-        """Return the configuration of the model as JSON primitives."""
-        return yaml.safe_load(self.parser.dump(config, skip_unset=False))[config.subcommand][
-            "model"
-        ]
-
-    def _list_differences(self, saved: Any, given: Any) -> None:
-        """Log every value of the model in which the command line departs from the checkpoint."""
-        found = differences("model", saved, given)
-        for name, (before, now) in found.items():
-            log.warning("%s is %s in the checkpoint and %s now.", name, before, now)
-        if self.config.subcommand == "fit" and "model.optimizer" in found:
-            raise ValueError(
-                "model.optimizer cannot change its class in a resumed run, which restores the "
-                "optimizer's state: keep it, or start a new run."
+    def _compare(self, config: Any) -> None:
+        """Take the model from the checkpoint if none was given, else list all differences."""
+        command, given = self.config.subcommand, config.model
+        saved = {**self.checkpoint.get("hyper_parameters", {})}
+        own = None if given is None else self._primitives(self.config)
+        refuse_foreign_code(saved, config.ckpt_path, own)
+        model = {"class_path": saved.pop("_class_path", "metalit.MetaLearner"), "init_args": saved}
+        try:
+            described = self.parser.parse_object(
+                {"subcommand": command, command: {"model": model}}, self.config.clone()
             )
-        outer = {n: now for n, (_, now) in found.items() if n.startswith("model.optimizer.")}
-        schedule = saved["init_args"].get("lr_scheduler") or given["init_args"].get("lr_scheduler")
-        if self.config.subcommand == "fit" and schedule is not None:
-            changed = [*outer, *(n for n in found if n.startswith("model.lr_scheduler"))]
-            if changed:
-                raise ValueError(
-                    f"{', '.join(changed)} cannot change in a resumed run, whose learning rates "
-                    "follow the schedule of its checkpoint: keep it, or start a new run."
-                )
-        self.optimizer_settings = {name.rpartition(".")[2]: now for name, now in outer.items()}
+        except ArgumentError:
+            if given is None:
+                raise
+            described = None
+        if given is None:
+            self.config = described
+        now = self._primitives(self.config)
+        before = self._primitives(described) if described else now
+        run = self._run_state().get("config")
+        if command == "fit" and run is not None:
+            changes = run_differences({**run, "model": before["model"]}, now)
+        else:
+            changes = differences("model", before["model"], now["model"])
+        for name, (then, value) in changes.items():
+            log.warning("%s is %s in the checkpoint and %s now.", name, then, value)
+        if command != "fit":
+            return
+        refuse_changes(changes, config.allow_changes)
+        if any(each["model"]["init_args"].get("lr_scheduler") for each in (before, now)):
+            refuse_schedule_changes(changes)
+        self.optimizer_settings = {
+            name.rpartition(".")[2]: value
+            for name, (_, value) in changes.items()
+            if name.startswith("model.optimizer.")
+        }
+
+    def _primitives(self, config: Any) -> dict[str, Any]:
+        """Return the configuration of the command as JSON primitives."""
+        text = self.parser.dump(config, skip_unset=False)
+        primitives: dict[str, Any] = yaml.safe_load(text)[config.subcommand]
+        return primitives
 
     def before_instantiate_classes(self) -> None:
         """Choose the run folder."""
@@ -215,10 +249,15 @@ class MetalitCLI(LightningCLI):
         elif self.going_on:
             step = self.checkpoint["global_step"]
             log.info("Going on with %s after step %d.", short(run), step)
-            cut_metrics(run / METRICS, step)
+            cut_metrics(run / METRICS, step, self._run_state().get("rows"))
         else:
             (run / f"{self.subcommand}.csv").unlink(missing_ok=True)
         self.run = run
+
+    def _run_state(self) -> dict[str, Any]:
+        """Return what `RunConfig` put into the checkpoint."""
+        state: dict[str, Any] = self.checkpoint.get("callbacks", {}).get("RunConfig", {})
+        return state
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer, and let all it writes go into the run folder."""
@@ -229,11 +268,17 @@ class MetalitCLI(LightningCLI):
             for logger in loggers:
                 if isinstance(logger, RunLogger):
                     logger.write_to(self.run, str(self.subcommand))
+                if isinstance(logger, WandB) and self.going_on:
+                    logger.resume(self._run_state().get("wandb"))
             for key in CALLBACKS:
                 checkpoint = self._get(self.config_init, key)
                 checkpoint.dirpath = checkpoint.dirpath or str(self.run.absolute() / CHECKPOINTS)
             kwargs["default_root_dir"] = str(self.run)
         trainer = super().instantiate_trainer(logger=loggers, **kwargs)
+        plugins = self._get(self.config_init, "trainer").plugins
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            trainer.strategy.checkpoint_io = SafeCheckpointIO()
         if self.optimizer_settings:
             callbacks = trainer.callbacks  # type: ignore[attr-defined] # set where mypy is blind
             callbacks.insert(0, OptimizerSettings(self.optimizer_settings))
@@ -241,10 +286,11 @@ class MetalitCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Let the checkpoints say how the model was configured, and check what can be by now."""
-        model = self._model(self.config)
+        model = self._primitives(self.config)["model"]
         described = {"_class_path": model["class_path"], **model.get("init_args", {})}
         self.model.save_hyperparameters(described, logger=False)
         if isinstance(self.datamodule, EpisodeDataModule):
+            self.datamodule.data_may_change = self._get(self.config_init, "allow_changes")
             if self.subcommand == "predict":
                 raise ValueError(
                     "predict answers for data of your own but got EpisodeDataModule: give --data "
@@ -266,4 +312,9 @@ def main(args: ArgsType = None) -> MetalitCLI:
     """
     show_log()
     calm()
-    return MetalitCLI(args)
+    signals = StopSignals()
+    signals.listen()  # what is told before the loops begin ends the process at once
+    try:
+        return MetalitCLI(args)
+    finally:
+        signals.ignore()

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from .checkpoints import predecessor
+
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.csv"
 
@@ -27,31 +29,39 @@ def new_run(root: Path) -> Path:
         return folder
 
 
-def find_checkpoint(root: Path, checkpoint: str) -> Path:
-    """Return the file that `last`, `best` or a path means.
+def find_checkpoint(root: Path, checkpoint: str) -> Path | None:
+    """Return the file that `last`, `best`, `auto` or a path means.
 
     Args:
         root: Folder of the runs, in which `last` means the newest, `best` the newest with one.
-        checkpoint: "last", "best" or the path of a file.
+        checkpoint: "last", "best", the path of a file, or "auto": `last` where the newest run has
+            a checkpoint, else none, for a job that may be the first or not.
 
     Raises:
         FileNotFoundError: If there is no such file.
     """
-    if checkpoint not in ("last", "best"):
+    if checkpoint not in ("last", "best", "auto"):
         if not Path(checkpoint).is_file():
             raise FileNotFoundError(
-                f"there is no checkpoint {checkpoint!r}: give the path of a .ckpt file, last or "
-                "best."
+                f"there is no checkpoint {checkpoint!r}: give the path of a .ckpt file, last, "
+                "best or auto."
             )
         return Path(checkpoint)
+    name = "best" if checkpoint == "best" else "last"
     for run in sorted(root.glob("version_*"), key=_number, reverse=True):
-        if (file := run / CHECKPOINTS / f"{checkpoint}.ckpt").is_file():
-            return file
+        file = run / CHECKPOINTS / f"{name}.ckpt"
+        for found in (file, predecessor(file)):
+            if found.is_file():
+                return found
+        if checkpoint == "auto":
+            return None
         if checkpoint == "last":  # going on with another run than the newest would surprise
             raise FileNotFoundError(
                 f"the newest run {str(run)!r} has no checkpoint yet: start anew, or name the file "
                 "of an older run with --ckpt_path."
             )
+    if checkpoint == "auto":
+        return None
     raise FileNotFoundError(
         f"no run in {str(root)!r} has a checkpoint {checkpoint!r}: run `fit` first, "
         "or name a file with --ckpt_path."
@@ -85,15 +95,23 @@ def write_rows(file: Path, names: Sequence[str], rows: Sequence[Mapping[str, str
     beside.replace(file)
 
 
-def cut_metrics(file: Path, step: int) -> None:
-    """Drop the rows of `metrics.csv` from `step` on, which a resumed run will write again.
+def cut_metrics(file: Path, step: int, count: int | None = None) -> None:
+    """Drop the rows of `metrics.csv` that a resumed run will write again.
 
     Where rows are dropped, the file as it was is kept beside it under a numbered name.
+
+    Args:
+        file: The file; nothing is done where there is none.
+        step: Outer steps that the checkpoint was made after.
+        count: Rows that there were then; None keeps those of the steps before.
     """
     if not file.is_file():
         return
     names, rows = read_rows(file)
-    kept = [row for row in rows if row.get("step") and int(row["step"]) < step]
+    if count is None:
+        kept = [row for row in rows if row.get("step") and int(row["step"]) < step]
+    else:
+        kept = rows[:count]
     if len(kept) < len(rows):
         shutil.copy2(file, free_name(file))
     write_rows(file, names, kept)

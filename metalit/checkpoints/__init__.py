@@ -1,8 +1,21 @@
 """Checkpoints: how they reach the disk, what they hold, and what a resumed run may change."""
 
-from .differences import OptimizerSettings, differences
-from .files import DamagedCheckpointError, load_checkpoint, predecessor, sweep
+from .differences import (
+    OptimizerSettings,
+    differences,
+    refuse_changes,
+    refuse_schedule_changes,
+    run_differences,
+)
+from .files import (
+    DamagedCheckpointError,
+    load_checkpoint,
+    open_checkpoint,
+    predecessor,
+    sweep,
+)
 from .io import SafeCheckpointIO
+from .trust import refuse_foreign_code
 
 __all__ = [
     "DamagedCheckpointError",
@@ -10,6 +23,11 @@ __all__ = [
     "SafeCheckpointIO",
     "differences",
     "load_checkpoint",
+    "open_checkpoint",
     "predecessor",
+    "refuse_changes",
+    "refuse_foreign_code",
+    "refuse_schedule_changes",
+    "run_differences",
     "sweep",
 ]

@@ -1,6 +1,7 @@
 """Checkpoint files that are whole or absent: how they are written, checked and read."""
 
 import hashlib
+import logging
 import os
 import re
 import struct
@@ -10,6 +11,8 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+
+log = logging.getLogger(__name__)
 
 _DIGITS = 64  # of a SHA-256
 _NO_COMMENT = b"\0\0"  # what a zip archive without a comment ends with: its length
@@ -105,6 +108,27 @@ def load_checkpoint(file: str | Path, map_location: Any = "cpu") -> dict[str, An
             f"{file} has no state_dict but must be a checkpoint of a run: give another."
         )
     return checkpoint
+
+
+def open_checkpoint(file: Path) -> tuple[Path, dict[str, Any]]:
+    """Read a checkpoint, or the one before it where it is damaged, which is logged.
+
+    Returns:
+        The file that was read, and the checkpoint.
+
+    Raises:
+        ValueError: As `load_checkpoint`, if neither can be read.
+    """
+    try:
+        return file, load_checkpoint(file)
+    except DamagedCheckpointError as error:
+        before = predecessor(file)
+        if not before.is_file():
+            raise
+        checkpoint = load_checkpoint(before)
+        said = str(error).rpartition(": ")[0]
+        log.warning("%s; its predecessor %s is taken.", said, before.name)
+        return before, checkpoint
 
 
 def predecessor(file: Path) -> Path:

@@ -6,13 +6,16 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..datasets.tensors import as_tensors
 from ..episodes import Episode
+from ..signals import ignore_in_worker
 from ..tasks import TaskDistribution
 from .episode_dataset import EpisodeDataset, MetaBatch
+from .fingerprint import fingerprint
 from .sampler import MetaBatchSampler
 
 
@@ -39,6 +42,10 @@ class EpisodeDataModule(LightningDataModule):
             that fit a teacher do (milliseconds an episode), and a core is idle;
             `benchmarks/profiling.py CONFIG` says how long data are waited for with and without.
         seed: Seed of all episodes.
+
+    Attributes:
+        data_may_change: Whether a resumed run may go on with other data than those that its
+            checkpoint was made with, which is refused else.
 
     Raises:
         ValueError: If the data hold NaN or infinity, or the tasks do not fit the data.
@@ -75,7 +82,9 @@ class EpisodeDataModule(LightningDataModule):
         self.test_episodes = test_episodes
         self.num_workers = num_workers
         self.seed = seed
+        self.data_may_change = False
         self._fitted: dict[str, TaskDistribution] = {}
+        self._fingerprints: dict[str, str] = {}
 
     def setup(self, stage: str) -> None:
         """Fit the tasks of the stages that `stage` needs, once a process."""
@@ -127,8 +136,33 @@ class EpisodeDataModule(LightningDataModule):
             )
         return as_tensors(self.dataset(split))[0]
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the fingerprints of the data, by split."""
+        return {"fingerprints": dict(self._fingerprints)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to go on with other data than before.
+
+        Raises:
+            ValueError: If they have changed, unless they may.
+        """
+        saved = state_dict["fingerprints"]
+        changed = [split for split, now in self._fingerprints.items() if saved.get(split) != now]
+        if changed and not self.data_may_change and self._is_training():
+            raise ValueError(
+                f"the {' and '.join(changed)} data are not those that the run was trained on (their "
+                "SHA-256 is another): restore them, start a new run, or give --allow_changes true."
+            )
+
+    def _is_training(self) -> bool:
+        return self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+
     def _fit(self, tasks: TaskDistribution, split: str) -> TaskDistribution:
-        return tasks if self.dataset is None else tasks.fit(*as_tensors(self.dataset(split)))
+        if self.dataset is None:
+            return tasks
+        x, y = as_tensors(self.dataset(split))
+        self._fingerprints[split] = fingerprint(x, y)
+        return tasks.fit(x, y)
 
     def _loader(
         self,
@@ -150,6 +184,7 @@ class EpisodeDataModule(LightningDataModule):
             collate_fn=_as_it_is,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=ignore_in_worker,
         )
 
     def _batches_done(self) -> int:

@@ -33,6 +33,7 @@ class CSV(RunLogger):
         super().__init__(save_dir)
         self._names: list[str] = []  # of the columns, once they are in the file
         self._waiting: list[dict[str, Any]] = []  # rows that are not in the file yet
+        self._count: int | None = None  # of all rows, once it is known
         self._whole: int | None = None  # bytes to keep of a file whose last write failed
         self._retry_at = 0.0
         self._warned = False
@@ -43,12 +44,20 @@ class CSV(RunLogger):
         name = METRICS if self._command == "fit" else f"{self._command}.csv"
         return Path(self.save_dir) / name
 
+    @property
+    def rows(self) -> int:
+        """Rows of the file, with those that wait to be written."""
+        if self._count is None:
+            self._count = len(read_rows(self.file)[1]) if self.file.is_file() else 0
+        return self._count
+
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append one row."""
         row: dict[str, Any] = {**metrics, "step": step}
         if self._command != "fit":  # Lightning would say step 0 and epoch 0
             row = {name: value for name, value in metrics.items() if name != "epoch"}
+        self._count = self.rows + 1
         self._waiting.append(row)
         if time.monotonic() >= self._retry_at:
             self._write()
