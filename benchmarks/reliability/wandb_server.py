@@ -42,8 +42,6 @@ class WandBServer:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_POST
-
             def log_message(self, *_: Any) -> None:
                 pass
 

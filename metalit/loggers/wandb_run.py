@@ -7,6 +7,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Mapping
+from functools import cached_property
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any, Literal
@@ -65,7 +66,7 @@ class WandB(RunLogger):
         It is the one given to `resume`, else that of the last run in the run folder, else
         WANDB_RUN_ID, else a new one.
         """
-        if self._mode() == "disabled":
+        if self._mode == "disabled":
             return None
         if self._id is None:
             new = "".join(secrets.choice(ID_LETTERS) for _ in range(8))
@@ -111,6 +112,7 @@ class WandB(RunLogger):
         self._pipe.close(until)
         self._pipe = self._folder = None
 
+    @cached_property
     def _mode(self) -> str:
         given = self.mode or os.environ.get("WANDB_MODE")
         return given or ("online" if logged_in() else "offline")
@@ -118,7 +120,7 @@ class WandB(RunLogger):
     def _send(self, *message: Any) -> None:
         # an attribute of a function, which Lightning sets
         rank = rank_zero_only.rank  # type: ignore[attr-defined]
-        if self._failed or rank != 0 or self._mode() == "disabled":
+        if self._failed or rank != 0 or self._mode == "disabled":
             return
         try:
             if self._pipe is None:
@@ -132,7 +134,7 @@ class WandB(RunLogger):
         pipe = MessagePipe(Path(wandb_process.__file__))
         folder = str(Path(self.save_dir).absolute())
         options = {"project": self.project, "id": self.run_id}
-        pipe.send("start", self._mode(), folder, ONLINE_SECONDS, sys.argv, options)
+        pipe.send("start", self._mode, folder, ONLINE_SECONDS, sys.argv, options)
         return pipe
 
     def _heed(self, answers: list[list[Any]]) -> bool:
@@ -151,8 +153,10 @@ class WandB(RunLogger):
 
     def _give_up(self, error: Exception) -> None:
         self._failed = True
-        held = f"; `wandb sync {self._folder}` sends what it has" if self._folder else ""
-        self._warn(f"W&B stopped logging ({wandb_process.reason(error)}): the run goes on{held}.")
+        text = f"W&B stopped logging ({wandb_process.reason(error)}): the run goes on"
+        if self._folder is not None:
+            text += f"; `wandb sync --include-online {self._folder}` sends what it has"
+        self._warn(f"{text}.")
 
     def _warn(self, text: str) -> None:
         if not self._warned:
