@@ -150,8 +150,8 @@ class EpisodeDataModule(LightningDataModule):
         changed = [split for split, now in self._fingerprints.items() if saved.get(split) != now]
         if changed and not self.data_may_change and self._is_training():
             raise ValueError(
-                f"the {' and '.join(changed)} data are not those of the run so far (their SHA-256 is "
-                "another): restore them, start a new run, or give --allow_changes true."
+                f"the {' and '.join(changed)} data are not those of the run so far (their SHA-256 "
+                "is another): restore them, start a new run, or give --allow_changes true."
             )
 
     def _is_training(self) -> bool:
