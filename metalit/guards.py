@@ -104,6 +104,11 @@ class StepGuard:
                 f"max_skipped_steps={self.max_skipped_steps}: {ADVICE}."
             )
 
+    def check_end(self, steps: int) -> None:
+        """Raise a ValueError if none of all steps has changed anything."""
+        if 0 < steps == self.skipped:
+            raise ValueError(f"not one of {steps} steps had a finite meta-gradient: {ADVICE}.")
+
     def warn_once(self, model: LightningModule, kind: str, text: str) -> None:
         """Warn of each kind of trouble when it comes for the first time."""
         if kind not in self._warned and model.trainer.is_global_zero:

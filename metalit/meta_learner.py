@@ -190,8 +190,9 @@ class MetaLearner(LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_end(self) -> None:
-        """Refuse to end with weights that are not finite."""
+        """Refuse to end with weights that are not finite, or that no step has changed."""
         check_finite(self, self.trainer.optimizers, "at the end of training")
+        self._guard.check_end(self.global_step)
 
     def on_validation_epoch_end(self) -> None:
         """Log mean and confidence interval over all validation episodes."""
@@ -296,8 +297,9 @@ class MetaLearner(LightningModule):
             logs = {"train/loss": loss.detach(), f"train/{self.metric.name}": values.mean()}
             self._log_step(logs, batch_idx)
         else:
-            cast(MeanConfidence, self.scores[stage]).update(values)
-            cast(MeanConfidence, self.losses[stage]).update(losses)
+            diverged = ~kept.to(losses.device)
+            cast(MeanConfidence, self.scores[stage]).update(values, diverged)
+            cast(MeanConfidence, self.losses[stage]).update(losses, diverged)
         return loss
 
     def _log_step(self, values: dict[str, Tensor], batch_idx: int) -> None:
