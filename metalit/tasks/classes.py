@@ -39,9 +39,13 @@ def check_data(x: Tensor, y: Tensor | None) -> None:
             )
 
 
-def no_data(tasks: object) -> RuntimeError:
+class NoDataError(ValueError, RuntimeError):
+    """A task distribution that was sampled before it was fitted."""
+
+
+def no_data(tasks: object) -> NoDataError:
     """Return the error of task distributions that are sampled before they were fitted."""
-    return RuntimeError(
+    return NoDataError(
         f"{type(tasks).__name__} has no data: call fit(x, y) or give the data module a dataset."
     )
 
