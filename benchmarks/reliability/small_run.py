@@ -41,13 +41,14 @@ trainer:
 
 def make_run(folder: Path, *more: str) -> Path:
     """Write data and `config.yaml`, train, and return the last checkpoint."""
+    import lightning  # noqa: F401 - its log handler keeps the stderr of now
     import numpy as np
 
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
-    y = np.arange(120) % 6
+    y = np.arange(600) % 6
     np.savez(
-        folder / "points.npz", x=generator.normal(size=(120, 2)).astype("f4") + y[:, None], y=y
+        folder / "points.npz", x=generator.normal(size=(600, 2)).astype("f4") + y[:, None], y=y
     )
     (folder / "config.yaml").write_text(CONFIG)
     with contextlib.chdir(folder), quiet():
