@@ -1,144 +1,89 @@
 """What the command line says: errors in one line, and nothing that is not for the user."""
 
-import difflib
 import inspect
 import logging
 import re
 import sys
 import warnings
-from importlib import import_module
-from typing import Any
+from types import TracebackType
 
+import torch
 from jsonargparse import ArgumentError
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning_utilities.core import rank_zero
 
+from .parser_messages import explain_parser
+
 EXPECTED = (ArgumentError, ValueError, TypeError, OSError, MisconfigurationException, ImportError)
-NOISE = re.compile(
-    r"(Does not validate|Subtypes:|Errors:$|Given value|Expected a path|"
-    r"Expected a <class 'NoneType'>$)"
+LONGEST = 480  # characters
+MEMORY = re.compile("can't allocate memory|out of memory|Unable to allocate|Cannot allocate memory")
+SECTIONS = (  # which option it is that a module complains about
+    ("lightning.pytorch.callbacks.model_checkpoint", "checkpoint", ModelCheckpoint),
+    ("lightning.fabric.utilities.seed", "seed_everything", None),
+    ("lightning.", "trainer", Trainer),
+    ("torch.optim.lr_scheduler", "model.lr_scheduler", None),
+    ("torch.optim.", "model.optimizer", None),
 )
 
 
 def explain(error: BaseException) -> str:
     """Return one line that says what was given, what is needed and what to do."""
+    said = " ".join(_explain(error).split())
+    return said if len(said) <= LONGEST else f"{said[: LONGEST - 4]} ..."
+
+
+def _explain(error: BaseException) -> str:
     text = str(error).strip()
     if "DataLoader worker process" in text:  # the message is the last line of a traceback
         text = text.splitlines()[-1].partition(": ")[2]
+    if re.search(r"DataLoader worker \(pid.*\) (is killed|exited)", text):
+        return (
+            "a worker process of the data was killed, mostly for lack of memory: lower "
+            "data.num_workers, data.meta_batch_size or the size of an episode."
+        )
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or MEMORY.search(text):
+        return (
+            f"there is not enough memory ({(text.splitlines() or ['out of memory'])[0]}): lower "
+            "model.chunk, data.meta_batch_size, or the size of the data or the network."
+        )
+    if "more than one stateful callback of type `ModelCheckpoint`" in text:
+        return (
+            "two checkpoint callbacks have equal settings, by which a saved run cannot tell them "
+            "apart: give checkpoint.monitor a value, or drop the one from trainer.callbacks."
+        )
     if "Error(s) in loading state_dict" in text:
         lines = [line.strip().rstrip(".") for line in text.splitlines()[1:]] or [text]
         return (
             f"the checkpoint does not fit the model ({lines[0]}): use the model it was made with."
         )
-    said = _explain_parser(text)
-    if isinstance(error, EXPECTED) and said:
-        return said
+    if isinstance(error, UnicodeDecodeError):
+        return f"a file is no text ({text}): save it as UTF-8."
+    said = explain_parser(text)
+    if isinstance(error, EXPECTED) and text:
+        return f"{_option(error, text)}{said}"
     return f"{type(error).__name__}: {said} (METALIT_DEBUG=1 shows where)"
 
 
-def _explain_parser(text: str) -> str:
-    """Make one line of the many of jsonargparse; anything else only loses its line breaks."""
-    subtypes = " or ".join(re.findall(r"<class '(?:\w+\.)*(\w+)'>", _after("Subtypes:", text)))
-    subtypes = subtypes.replace("NoneType", "None")
-    given = _after("Given value:", text)
-    keys: list[tuple[int, str]] = []
-    target, reasons = "", []
-    for line in text.splitlines():
-        said = line.strip().removeprefix("- ")
-        depth = len(line) - len(line.lstrip())
-        if match := re.match(r'Parser key "(.+?)":\s*(.*)', said):
-            keys = [key for key in keys if key[0] < depth] + [(depth, match[1])]
-            said = match[2]
-        elif match := re.match(r"Problem with given class_path '(.+)':", said):
-            target, said = match[1], ""
-        if said and not NOISE.match(said):
-            reasons.append(said)
-    name = ".".join(key for _, key in keys)
-    if keys and keys[-1][0] == 0 and all(r.startswith("Expected a <class") for r in reasons):
-        return f"{name} is {given!r} but {subtypes or 'another type'} is needed: correct it."
-    return _explain_reason(name, target, reasons, given)
+def _option(error: BaseException, text: str) -> str:
+    """Name the option that others complain about, by where they do and the words they use."""
+    place = _raised_in(error.__traceback__)
+    for module, section, kind in SECTIONS:
+        if not place.startswith(module) or "monitor=" in text:
+            continue
+        known = [] if kind is None else list(inspect.signature(kind).parameters)
+        named = next((word for word in re.findall(r"\w+", text) if word in known), "")
+        if kind is None or named:
+            return f"{section}.{named}: " if named else f"{section}: "
+    return ""
 
 
-def _explain_reason(name: str, target: str, reasons: list[str], given: str) -> str:
-    reason = " ".join(dict.fromkeys(reasons))
-    kind = target.rpartition(".")[2]
-    if match := re.search(r"Option '(.+?)' is not accepted", reason):
-        known = _arguments(target)
-        return f"{name}.{match[1]} is no option: {_hint(match[1], known, kind)}"
-    if match := re.search(r"Expected a <class '(?:\w+\.)*(\w+)'>\. Got value: (.*)", reason):
-        return f"{name} is {match[2]!r} but {match[1]} is needed: correct it."
-    if match := re.search(r"following arguments are required: (.*)", reason):
-        if match[1].endswith(".data"):
-            return "there is no data: give it with --config FILE or --data CLASS."
-        return f"{name} lacks {match[1]}: give {kind or 'the command'} what it needs."
-    if match := re.search(r"Expected a dot import path string: (\S+)", reason):
-        return (
-            f"{name} is {match[1]!r}, which is no class that fits there: {_class_hint(match[1])}."
-        )
-    if match := re.search(r"No module named '(.+?)'", reason):
-        return (
-            f"{name or 'a class'} needs the module {match[1]!r}, which cannot be found: correct "
-            "the class_path, or start in the folder that holds the module."
-        )
-    if match := re.search(r"does not accept option '(.+?)'", reason):
-        return _unknown_option(match[1])
-    if match := re.search(r"unrecognized arguments: (.*)", reason):
-        return _unknown_option(match[1].split()[0].partition("=")[0])
-    if match := re.search(r"File does not exist: '(.+?)'", reason):
-        return f"--{name} names {match[1]}, which does not exist: correct the path."
-    if match := re.search(r"argument subcommand: invalid choice: '(.+?)'", reason):
-        return f"there is no command {match[1]!r}: choose fit, validate, test or predict."
-    if match := re.search(r"monitor='(.+?)'\)` could not find .* metrics: \[(.*?)\]", reason):
-        logged = match[2].replace("'", "")
-        return f"checkpoint.monitor is {match[1]!r} but the run logs {logged}: choose one of these."
-    if re.search("does not correspond to a subclass|has no attribute", reason):
-        return f"{name}: {reason.strip()}: correct the class_path."
-    if match := re.search(r"Problems parsing config: (.*)", reason):
-        return f"the configuration is no YAML ({match[1]}): correct it."
-    return f"{name}: {reason}" if name else reason
-
-
-def _unknown_option(option: str) -> str:
-    first, _, rest = option.lstrip("-").partition(".")
-    if first == "trainer" and rest:
-        known = list(inspect.signature(Trainer).parameters)
-        return f"{option} is no option: {_hint(rest, known, 'the trainer')}"
-    return f"{option} is no option: `python -m metalit fit --help` shows all."
-
-
-def _hint(given: str, known: list[str], kind: str) -> str:
-    """Return the most similar of the known names, or all of them."""
-    similar = difflib.get_close_matches(given, known, n=1)
-    return (
-        f"did you mean {similar[0]}?" if similar else f"{kind} takes {', '.join(known) or 'none'}"
-    )
-
-
-def _class_hint(given: str) -> str:
-    parts = (
-        "augmentations callbacks data datasets inner_loops learners losses metrics networks tasks"
-    )
-    known = [
-        n
-        for part in parts.split()
-        for n in import_module(f"metalit.{part}").__all__
-        if n[0].isupper()
-    ]
-    similar = difflib.get_close_matches(given, known, n=1)
-    hint = f"did you mean {similar[0]}, or " if similar and similar[0] != given else ""
-    return f"{hint}give a full path such as mine.{given.rpartition('.')[2]}"
-
-
-def _arguments(target: str) -> list[str]:
-    """Return the names of the arguments of a class, by its import path."""
-    module, _, name = target.rpartition(".")
-    found: Any = getattr(import_module(module), name)
-    return list(inspect.signature(found).parameters)
-
-
-def _after(mark: str, text: str) -> str:
-    return next((line.split(mark, 1)[1].strip() for line in text.splitlines() if mark in line), "")
+def _raised_in(traceback: TracebackType | None) -> str:
+    """Name of the module in which an error was raised."""
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return "" if traceback is None else str(traceback.tb_frame.f_globals.get("__name__", ""))
 
 
 class Terminal(logging.Handler):

@@ -1,5 +1,6 @@
 """Plain gradient descent on the support loss."""
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -55,7 +56,7 @@ class GradientDescent(InnerLoop):
         mixed_precision: bool = False,
     ) -> None:
         super().__init__()
-        if lr <= 0:
+        if not 0 < lr < math.inf:
             raise ValueError(f"lr={lr} of the inner loop must be positive, for example 0.01.")
         for name, value in (("steps", steps), ("eval_steps", eval_steps)):
             if value is not None and value < 0:

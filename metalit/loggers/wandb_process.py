@@ -47,8 +47,9 @@ class Session:
                 raise
             import wandb
 
+            kill_children(os.getpid())  # its wandb-core may hang, and would call the id taken
             with suppress(Exception, SystemExit):
-                wandb.teardown()  # its wandb-core would say that the id is in use
+                wandb.teardown()
             for attempt in set(Path(folder).glob("wandb/run-*")) - before:
                 shutil.rmtree(attempt, ignore_errors=True)  # holds nothing, and would be synced
             self._open("offline", folder, seconds, options)

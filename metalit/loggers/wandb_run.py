@@ -20,8 +20,9 @@ from . import wandb_process
 from .base import RunLogger
 from .message_pipe import MessagePipe
 
-ONLINE_SECONDS = 7.0  # for the server to accept the run, which is kept offline else
-FINISH_SECONDS = 13.0  # for all that is left at the end; opening a run offline after all takes 11
+ONLINE_SECONDS = 6.0  # for the server to accept the run, which is kept offline else
+FINISH_SECONDS = 9.0  # for what is left to send when the run ends
+OPEN_AND_FINISH_SECONDS = 12.0  # where it is not open yet; to do so offline after all takes 8
 HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # of W&B's own service, then and now
 ID_LETTERS = string.ascii_lowercase + string.digits
 
@@ -30,7 +31,7 @@ class WandB(RunLogger):
     """Logs to Weights & Biases, and lets training go on whatever happens to it.
 
     W&B runs in a process of its own, to which values are sent without waiting: neither its server
-    nor its death, nor its exit hooks, can hold up the run, which waits for it only at the end, 13 s
+    nor its death, nor its exit hooks, can hold up the run, which waits for it only at the end, 12 s
     at most. In exchange, `wandb.run` is None in the process that trains.
 
     Without a login the run is kept offline in the run folder, to be sent later by `wandb sync`.
@@ -102,7 +103,8 @@ class WandB(RunLogger):
         """Close the run, so that it can be synced; wait for that, but not for long."""
         if self._pipe is None:
             return
-        until = time.monotonic() + FINISH_SECONDS
+        seconds = FINISH_SECONDS if self._folder else OPEN_AND_FINISH_SECONDS
+        until = time.monotonic() + seconds
         self._send("finish", int(status != "success"))
         try:
             while not self._failed and not self._heed(self._pipe.wait(until)):

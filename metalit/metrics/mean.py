@@ -27,13 +27,11 @@ class MeanConfidence(Metric):
     processes, which stays exact where sums of squares cancel (Chan et al., 1979).
 
     Attributes:
-        lost: How many values have been replaced by the worst one.
-        count: How many values there have been.
+        lost: In how many episodes the model has diverged.
 
     Args:
-        worst: Which finite value stands in for each that is not finite: a model that diverges in
-            some episodes then never looks better than one that does not. If None, one NaN makes
-            the mean NaN.
+        worst: Which value stands in for those of episodes in which the model diverges, so that it
+            does not look better for them. None leaves these out. Any other NaN makes the mean NaN.
 
     Example:
         >>> metric = MeanConfidence()
@@ -63,18 +61,23 @@ class MeanConfidence(Metric):
 
     @property
     def count(self) -> Tensor:
-        """Return the number of values, those that are not finite included."""
+        """Return the number of values, those of diverged episodes included."""
         return self.moments[0] + self.lost
 
-    def update(self, values: Tensor) -> None:
-        """Add the values of a meta-batch, shape `(B,)`."""
+    def update(self, values: Tensor, diverged: Tensor | None = None) -> None:
+        """Add the values of a meta-batch.
+
+        Args:
+            values: Values of shape `(B,)`.
+            diverged: For which episodes the worst value is to stand in, bool of shape `(B,)`;
+                None for none.
+        """
         values = values.detach().double()
-        if self.worst is not None:
-            finite = values.isfinite()
-            self.lost = self.lost + (~finite).sum()
-            values = values[finite]
-            least = (self._sign * values).amin() if len(values) else self.extreme
-            self.extreme = torch.minimum(self.extreme, least)
+        if diverged is not None and diverged.any():
+            values = values[~diverged]
+            self.lost = self.lost + diverged.sum()
+        if self.worst is not None and len(values):
+            self.extreme = torch.minimum(self.extreme, (self._sign * values).amin())
         moments = torch.stack([torch.ones_like(values), values, torch.zeros_like(values)], dim=-1)
         self.moments = merge(torch.cat([self.moments[None], moments]))
 

@@ -108,6 +108,11 @@ def log_rows(logger, count, start=0):
         logger.log_metrics({"train/loss": 1 / (step + 1)}, step)
 
 
+def end_within(monkeypatch, seconds):
+    for name in ("FINISH_SECONDS", "OPEN_AND_FINISH_SECONDS"):
+        monkeypatch.setattr(wandb_run, name, seconds)
+
+
 def finalize(logger):
     """Close a logger; return the messages of its warnings, and the seconds it took."""
     began = time.monotonic()
@@ -137,7 +142,7 @@ def test_a_step_never_waits_for_a_wandb_that_hangs_and_the_end_only_for_a_while(
     fake, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("FAKE_INIT", "time.sleep(60)")
-    monkeypatch.setattr(wandb_run, "FINISH_SECONDS", 1.0)
+    end_within(monkeypatch, 1.0)
     logger = WandB(save_dir=str(tmp_path))
     began = time.monotonic()
     log_rows(logger, 3000)  # several times what the pipe holds
@@ -164,7 +169,7 @@ def test_rows_arrive_in_order_whatever_waits(fake, monkeypatch, tmp_path):
 
 def test_what_waits_in_memory_is_bounded(fake, monkeypatch, tmp_path):
     monkeypatch.setattr(message_pipe, "MOST_BYTES", 100_000)
-    monkeypatch.setattr(wandb_run, "FINISH_SECONDS", 0.1)
+    end_within(monkeypatch, 0.1)
     logger = WandB(save_dir=str(tmp_path))
     logger.log_metrics({"hang": 1.0}, 0)
     with pytest.warns(UserWarning, match="taken nothing for"):
@@ -175,7 +180,7 @@ def test_what_waits_in_memory_is_bounded(fake, monkeypatch, tmp_path):
 
 def test_a_process_that_takes_nothing_for_long_is_given_up(fake, monkeypatch, tmp_path):
     monkeypatch.setattr(message_pipe, "STALL", 0.2)
-    monkeypatch.setattr(wandb_run, "FINISH_SECONDS", 0.1)
+    end_within(monkeypatch, 0.1)
     logger = WandB(save_dir=str(tmp_path))
     log_rows(logger, 1)
     wait_for((tmp_path / "told.jsonl").exists)
@@ -304,7 +309,7 @@ def test_a_silent_server_leaves_the_run_offline_to_be_synced_whole(servers, tmp_
 def test_a_server_that_falls_silent_costs_a_while_at_the_end_and_no_rows(
     servers, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(wandb_run, "FINISH_SECONDS", 4.0)
+    end_within(monkeypatch, 4.0)
     with servers("until accepted") as server:
         logger = WandB(save_dir=str(tmp_path))
         log_rows(logger, 200)
@@ -321,7 +326,7 @@ def test_a_server_that_falls_silent_costs_a_while_at_the_end_and_no_rows(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_core_that_is_killed_or_stopped_warns_once(number, offline, monkeypatch, tmp_path):
-    monkeypatch.setattr(wandb_run, "FINISH_SECONDS", 4.0)
+    end_within(monkeypatch, 4.0)
     logger = WandB(save_dir=str(tmp_path))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
