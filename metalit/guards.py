@@ -56,15 +56,12 @@ class StepGuard:
         """Note how many tasks of a meta-batch have been left out."""
         self._tasks = [self._tasks[0] + masked, self._tasks[1] + count]
 
-    def end_step(
-        self, model: LightningModule, optimizer: Optimizer, is_logged: bool
-    ) -> dict[str, int]:
+    def end_step(self, model: LightningModule, optimizer: Optimizer) -> dict[str, int]:
         """Take the gradients of a step away if it is to be skipped; return what is to be logged.
 
         Args:
             model: The model that is trained.
             optimizer: Its optimizer, which is about to step.
-            is_logged: Whether the values of this step are.
 
         Raises:
             ValueError: If the weights or the optimizer are not finite, which no step could mend.
@@ -74,27 +71,33 @@ class StepGuard:
         masked, count, bads = _sum_over_processes(model, [*self._tasks, int(bad)])
         self._tasks = [0, 0]
         self.masked += masked
-        # not where half precision scaled by too much: the scaler skips the step and scales less
-        skip = (bads > 0 and not _is_scaled(model.trainer)) or 0 < count == masked
-        self.skipped += skip
-        self._level = self._level + LEAK if skip else max(0, self._level - 1)
-        news, step = {}, model.global_step
         if masked:
-            text = f"{masked} of {count} tasks of step {step} are left out, since their loss or "
             self.warn_once(
-                model, "masked", f"{text}gradient is not finite; train/masked_tasks counts such."
+                model,
+                "masked",
+                f"{masked} of {count} tasks of step {model.global_step} are left out, since their "
+                "loss or gradient is not finite; train/masked_tasks counts such.",
             )
-        if skip:
+        # not where half precision scaled by too much: the scaler skips the step and scales less
+        if (bads and not _is_scaled(model.trainer)) or 0 < count == masked:
             for parameter in parameters:
                 parameter.grad = None  # of which an optimizer takes no notice
-            check_finite(model, [optimizer], f"at step {step}")
-            text = f"step {step} is skipped, since its meta-gradient is not finite; "
-            self.warn_once(model, "skipped", f"{text}guard/skipped_steps counts such.")
-            news["guard/skipped_steps"] = self.skipped
-        if self.masked and is_logged:
-            news["train/masked_tasks"] = self.masked
-            self.masked = 0
-        return news
+            self._skip(model, optimizer)
+            return {"guard/skipped_steps": self.skipped}
+        self._level = max(0, self._level - 1)
+        return {}
+
+    def _skip(self, model: LightningModule, optimizer: Optimizer) -> None:
+        step = model.global_step
+        self.skipped += 1
+        self._level += LEAK
+        check_finite(model, [optimizer], f"at step {step}")
+        self.warn_once(
+            model,
+            "skipped",
+            f"step {step} is skipped, since its meta-gradient is not finite; guard/skipped_steps "
+            "counts such.",
+        )
 
     def check_budget(self, step: int) -> None:
         """Raise a ValueError if too many steps have been skipped."""

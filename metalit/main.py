@@ -80,27 +80,27 @@ class RunConfig(SaveConfigCallback):
         """Ask for the run folder on every rank, since that broadcasts; only rank 0 saves."""
         self._folder = Path(trainer.log_dir or trainer.default_root_dir)
         self._loggers = trainer.loggers
+        self._text = self.parser.dump(self.config, skip_unset=False)  # takes a while
         super().setup(trainer, pl_module, stage)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return configuration, rows of `metrics.csv` and the id of the W&B run."""
+        """Return the configuration as YAML, rows of `metrics.csv` and the id of the W&B run."""
         rows = [logger.rows for logger in self._loggers if isinstance(logger, CSV)]
         ids = [logger.run_id for logger in self._loggers if isinstance(logger, WandB)]
         return {
-            "config": yaml.safe_load(self.parser.dump(self.config, skip_unset=False)),
+            "config": self._text,
             "rows": rows[0] if rows else None,
             "wandb": ids[0] if ids else None,
         }
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write it into the run folder, and hand that of `fit` to the loggers."""
-        text = self.parser.dump(self.config, skip_unset=False)
         if stage == "fit":
-            save_config(self._folder / "config.yaml", text)
+            save_config(self._folder / "config.yaml", self._text)
             for logger in trainer.loggers:
-                logger.log_hyperparams(yaml.safe_load(text))
+                logger.log_hyperparams(yaml.safe_load(self._text))
         else:
-            (self._folder / f"{TrainerFn(stage).value}.yaml").write_text(text)
+            (self._folder / f"{TrainerFn(stage).value}.yaml").write_text(self._text)
 
 
 class MetalitCLI(LightningCLI):
@@ -215,7 +215,7 @@ class MetalitCLI(LightningCLI):
         before = {**now, "model": model} if described is None else self._primitives(described)
         run = self._run_state().get("config")
         if command == "fit" and run is not None:
-            changes = run_differences({**run, "model": before["model"]}, now)
+            changes = run_differences({**yaml.safe_load(run), "model": before["model"]}, now)
         else:
             changes = differences("model", before["model"], now["model"])
             if command == "fit":

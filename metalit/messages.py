@@ -48,6 +48,11 @@ def _explain(error: BaseException) -> str:
             f"there is not enough memory ({(text.splitlines() or ['out of memory'])[0]}): lower "
             "model.chunk, data.meta_batch_size, or the size of the data or the network."
         )
+    if "more than one stateful callback of type `ModelCheckpoint`" in text:
+        return (
+            "two checkpoint callbacks have equal settings, by which a saved run cannot tell them "
+            "apart: give checkpoint.monitor a value, or drop the one from trainer.callbacks."
+        )
     if "Error(s) in loading state_dict" in text:
         lines = [line.strip().rstrip(".") for line in text.splitlines()[1:]] or [text]
         return (

@@ -124,7 +124,7 @@ class MetaLearner(LightningModule):
                 outputs, loss, kept = self._tasks.mean_loss(
                     self._answer, episodes, seeds, parameters
                 )
-                return _Answers(outputs, loss, loss.expand(len(kept)), kept)
+                return _Answers(outputs, loss, loss, kept)
             outputs, losses = self._tasks(self._answer, episodes, seeds)
             return _Answers(outputs, losses.mean(), losses, losses.isfinite().cpu())
 
@@ -174,11 +174,14 @@ class MetaLearner(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Skip the step, on all processes, if its gradient is not finite."""
-        news = self._guard.end_step(self, optimizer, self._is_logged_step())
+        news = self._guard.end_step(self, optimizer)
+        if self._guard.masked and self._is_logged_step():
+            news["train/masked_tasks"] = self._guard.masked
+            self._guard.masked = 0
         if news:
             self.trainer.callback_metrics.update({k: torch.tensor(v) for k, v in news.items()})
             self._log_row(dict(news))
-        self._guard.check_budget(self.global_step)
+            self._guard.check_budget(self.global_step)
 
     def configure_gradient_clipping(
         self,
@@ -287,15 +290,16 @@ class MetaLearner(LightningModule):
         if batch_idx == 0:
             self.check(episodes)
         outputs, loss, losses, kept = self._answers(episodes)
-        if kept.all():
+        masked = len(kept) - int(kept.sum())
+        if not masked:
             values = self.metric(outputs, episodes.query.y)
         else:  # a metric need not know what is not finite
             values = outputs.new_full((len(kept),), torch.nan)
-            if kept.any():
+            if masked < len(kept):
                 values[kept] = self.metric(outputs[kept], episodes.query.y[kept]).to(values)
         if stage == "train":
-            self._guard.add_tasks(int((~kept).sum()), len(kept))
-            values = values if kept.all() else values[kept]
+            self._guard.add_tasks(masked, len(kept))
+            values = values[kept] if masked else values
             logs = {"train/loss": loss.detach(), f"train/{self.metric.name}": values.mean()}
             self._log_step(logs, batch_idx)
         else:
@@ -350,7 +354,7 @@ class MetaLearner(LightningModule):
 
 
 class _Answers(NamedTuple):
-    """What a meta-batch is answered, the mean loss, each loss, and which losses are finite."""
+    """What a meta-batch is answered, the mean loss, in evaluation each, and which are finite."""
 
     outputs: Tensor
     loss: Tensor

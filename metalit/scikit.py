@@ -97,8 +97,19 @@ def fit_clusterer(
     clusterer, size = clone_seeded_from(generator, clusterer), size_parameter(clusterer)
     if size is not None and n_clusters is not None:
         clusterer = clusterer.set_params(**{size: n_clusters})
-    with one_thread():
-        labels = np.asarray(clusterer.fit_predict(table))
+    name = type(clusterer).__name__
+    if not np.isfinite(table).all():  # of which HDBSCAN would make noise
+        bad = int((~np.isfinite(table)).any(axis=1).sum())
+        raise ValueError(
+            f"{bad} of {len(table)} rows for {name} hold NaN or infinite values but all must be "
+            "finite: drop or fill them."
+        )
+    try:
+        with one_thread():
+            labels = np.asarray(clusterer.fit_predict(table))
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{name} cannot cluster {len(table)} rows: {reason}") from error
     clusters = np.unique(labels[labels >= 0])
     if callable(getattr(clusterer, "predict", None)):
         return _renumber(labels, clusters), partial(_predict, clusterer, clusters)

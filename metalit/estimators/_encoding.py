@@ -88,6 +88,11 @@ class TableEncoder:
             ValueError: If a number is infinite or complex, there are more than `max_columns`
                 columns of text, or all columns are identifiers.
         """
+        if all(bool(frame.iloc[:, place].isna().all()) for place in range(frame.shape[1])):
+            raise ValueError(
+                f"all cells of the {len(frame)} rows are missing but one value at least is needed: "
+                "give a table with values."
+            )
         kinds = [
             "number" if is_plain(dtype) else kind_of(frame.iloc[:, place])
             for place, dtype in enumerate(frame.dtypes)

@@ -37,6 +37,18 @@ def check_outputs(network: nn.Module, x: Tensor, width: str = "K") -> Tensor:
 
 
 @torch.no_grad()
+def check_embedding(network: nn.Module, x: Tensor) -> None:
+    """Refuse inputs that do not fit a network, or come out so that there are no distances."""
+    lengths = check_outputs(network, x, "D").float().square().sum(dim=1)
+    bad = int((~lengths.isfinite()).sum())
+    if bad:
+        raise ValueError(
+            f"{type(network).__name__} embeds {bad} of {len(x)} samples as NaN, infinite or too "
+            "large for their squares: scale the data, or fill what is missing."
+        )
+
+
+@torch.no_grad()
 def check_network(network: nn.Module, inner_loss: nn.Module, support: Samples) -> None:
     """Refuse a support set whose labels do not fit the outputs of a network or its loss."""
     name, loss = type(network).__name__, type(inner_loss).__name__

@@ -103,6 +103,11 @@ def draw_starts(z: Tensor, n_clusters: int, starts: int, generator: torch.Genera
         nearest = nearest.minimum(squared_distances(z, z[rows[:, -1:]])[..., 0])
         # never all 0, also if all rows are equal
         chances = nearest.double().cpu() + torch.finfo(z.dtype).tiny
+        if not bool(chances.isfinite().all()):
+            raise ValueError(
+                "rows to be clustered are NaN, infinite or too far apart for their distances: "
+                "scale the data, or lower lr of the optimizer."
+            )
         drawn = torch.multinomial(chances, 1, generator=generator)
         rows = torch.cat([rows, drawn.to(z.device)], dim=1)
     return rows

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, one_hot
 
 from ..episodes import Samples
-from ._checks import check_labelled, check_outputs
+from ._checks import check_embedding, check_labelled
 from ._k_means import draw_starts, fit_centres, free_energy, squared_distances
 from .base import Learner, Predictor
 
@@ -125,7 +125,7 @@ class EmbeddedKMeans(Learner):
                 f"the support set has {len(support.x)} rows but n_clusters={self.n_clusters}: "
                 "give more rows or lower n_clusters."
             )
-        check_outputs(self.network, support.x, "D")
+        check_embedding(self.network, support.x)
 
     def _embed(self, x: Tensor) -> Tensor:
         z: Tensor = self.network(x)

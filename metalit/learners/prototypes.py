@@ -10,7 +10,7 @@ from torch.nn.functional import cosine_similarity, one_hot
 
 from ..episodes import Samples
 from ..scikit import FLOOR
-from ._checks import check_labelled, check_outputs
+from ._checks import check_embedding, check_labelled
 from .base import Learner, Predictor
 
 Distance = Literal["euclidean", "cosine"]
@@ -81,7 +81,7 @@ class Prototypes(Learner):
                 "SklearnRegressor."
             )
         check_labelled("Prototypes", support)
-        check_outputs(self.network, support.x, "D")
+        check_embedding(self.network, support.x)
 
     def _compare(self, prototypes: Tensor, absent: Tensor, query: Tensor) -> Tensor:
         embedded: Tensor = self.network(query).unsqueeze(1)  # [Q, 1, D]

@@ -137,12 +137,34 @@ class BlobTasks(TaskDistribution):
         table, components = self.maker(
             n_samples=n, random_state=draw_seed(generator), **(self.maker_args or {})
         )
+        rows = _check_table(_name(self.maker), n, np.asarray(table), np.asarray(components))
         order = torch.randperm(n, generator=generator)  # not every maker shuffles
-        x = torch.as_tensor(table, dtype=torch.float32)[order]
+        x = torch.as_tensor(rows)[order]
         if self.anisotropic:
             features = x.shape[1]
             x = x @ (torch.randn(features, features, generator=generator) / features**0.5)
         return x, np.asarray(components, dtype=np.int64)[order.numpy()]
+
+
+def _check_table(
+    maker: str, n: int, table: NDArray[Any], components: NDArray[Any]
+) -> NDArray[np.float32]:
+    """Return the table of a maker as float32, or refuse it."""
+    numbers = table.dtype.kind in "biuf" and components.dtype.kind in "biuf"
+    if not numbers or table.ndim != 2 or len(table) != n or components.shape != (n,):
+        raise ValueError(
+            f"{maker} makes rows of shape {table.shape}, dtype {table.dtype}, and components of "
+            f"shape {components.shape}, dtype {components.dtype}, but numbers of shape ({n}, D) "
+            f"and ({n},) are needed: choose another maker or other maker_args."
+        )
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite and is reported
+        rows = table.astype(np.float32)
+    if not np.isfinite(rows).all():
+        raise ValueError(
+            f"{maker} makes rows with NaN or infinite values but all must be finite: choose "
+            "another maker or other maker_args."
+        )
+    return rows
 
 
 def _name(thing: object) -> str:

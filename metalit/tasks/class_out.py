@@ -13,6 +13,7 @@ from ..tables.base import rotation
 from ._labelled_tables import Factories, LabelledTables
 from .anomalies import check_shares
 from .base import TaskDistribution
+from .classes import check_data
 
 
 class ClassOutTasks(TaskDistribution):
@@ -34,8 +35,8 @@ class ClassOutTasks(TaskDistribution):
         itself: Share of the other tasks in which the query is the support set.
 
     Raises:
-        ValueError: If a share is out of range, or, in `fit` or `sample`, if there is no data set
-            with two classes of which one has 40 rows.
+        ValueError: If a share or size is out of range, or, in `fit` or `sample`, if there is no
+            data set with two classes of which one has 40 rows.
     """
 
     def __init__(
@@ -48,6 +49,11 @@ class ClassOutTasks(TaskDistribution):
         itself: float = 0.7,
     ) -> None:
         check_shares(clean=clean, itself=itself)
+        if rows < 2 or n_query < 1:
+            raise ValueError(
+                f"got rows={rows} and n_query={n_query} but at least 2 and 1 are needed: raise the "
+                "one that is too small."
+            )
         self.datasets = datasets
         self.split = split
         self.rows = rows
@@ -71,7 +77,7 @@ class ClassOutTasks(TaskDistribution):
         contaminated = random.random() >= self.clean
         itself = contaminated and random.random() < self.itself
         inside = min(len(anomalies) // 2, max(3, round(random.uniform(0.01, 0.4) * n)))
-        inside = inside if contaminated else 0
+        inside = max(inside, int(itself)) if contaminated else 0
         rest = normal[n : n + self.n_query]
         share = random.uniform(0.02, 0.55)
         outside = max(4, round(share / (1 - share) * len(rest)))
@@ -91,6 +97,7 @@ class ClassOutTasks(TaskDistribution):
 
 def _check(x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
     """Standardised rows and labels of the rows that have one."""
+    check_data(x, y)
     sizes = torch.empty(0) if y is None else torch.bincount(y[y >= 0])
     if y is None or int((sizes > 0).sum()) < 2 or int(sizes.max()) < 40:
         raise ValueError(

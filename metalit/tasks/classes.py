@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ..episodes import Episode, Samples
 
+_TRIES = 100  # each has a chance of 0.6 or more
+
 
 def to_float(x: Tensor) -> Tensor:
     """Turn uint8 images of 0 to 255 into float32 of 0 to 1, and anything else into float32."""
@@ -63,10 +65,11 @@ def draw_distinct(size: int, count: int, generators: Sequence[torch.Generator]) 
 
 def _draw_sparse(size: int, count: int, generator: torch.Generator) -> Tensor:
     """Faster than permuting a large set; a repeat, at which all is drawn anew, is rare."""
-    while True:
+    for _ in range(_TRIES):
         drawn = torch.randint(size, (count,), generator=generator)
         if len(set(drawn.tolist())) == count:
             return drawn
+    return torch.randperm(size, generator=generator)[:count]
 
 
 def smallest(keys: Tensor, size: int) -> Tensor:

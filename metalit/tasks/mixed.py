@@ -1,6 +1,7 @@
 """Several distributions over tasks as one, mixed or one after another."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 import torch
@@ -21,7 +22,8 @@ class MixedTasks(TaskDistribution):
         weights: How often each is drawn, in any unit; None for all alike.
 
     Raises:
-        ValueError: If there is no distribution, or a weight for each that is positive.
+        ValueError: If there is no distribution, or a weight for each that is positive; in `fit`
+            and when sampling, if one of them cannot give a task.
 
     Example:
         >>> from metalit.tasks import SinusoidTasks
@@ -32,7 +34,9 @@ class MixedTasks(TaskDistribution):
         self, tasks: Sequence[TaskDistribution], weights: Sequence[float] | None = None
     ) -> None:
         given = [1.0] * len(tasks) if weights is None else list(weights)
-        if not tasks or len(given) != len(tasks) or min(given) <= 0:
+        shares = torch.tensor(given, dtype=torch.float32)  # as they will be drawn with
+        drawable = bool((shares > 0).all()) and bool(shares.sum().isfinite())
+        if not tasks or len(given) != len(tasks) or not drawable:
             raise ValueError(
                 f"got {len(tasks)} distributions and weights={weights} but there must be one or "
                 "more, with a positive weight for each: change the one that does not fit."
@@ -42,7 +46,11 @@ class MixedTasks(TaskDistribution):
 
     def fit(self, x: Tensor, y: Tensor | None = None) -> Self:
         """Fit each of the distributions."""
-        self.tasks = [tasks.fit(x, y) for tasks in self.tasks]
+        fitted = []
+        for number, tasks in enumerate(self.tasks):
+            with _named(number, tasks):
+                fitted.append(tasks.fit(x, y))
+        self.tasks = fitted
         return self
 
     def at(self, number: int) -> TaskDistribution:
@@ -52,8 +60,18 @@ class MixedTasks(TaskDistribution):
     def sample(self, generator: torch.Generator) -> Episode:
         """Draw a distribution, and an episode from it."""
         weights = [1.0] * len(self.tasks) if self.weights is None else list(self.weights)
-        which = torch.multinomial(torch.tensor(weights).float(), 1, generator=generator)
-        return self.tasks[int(which)].sample(generator)
+        which = int(torch.multinomial(torch.tensor(weights).float(), 1, generator=generator))
+        with _named(which, self.tasks[which]):
+            return self.tasks[which].sample(generator)
+
+
+@contextmanager
+def _named(number: int, tasks: TaskDistribution) -> Iterator[None]:
+    """Say which distribution an error comes from."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"tasks[{number}], {type(tasks).__name__}: {error}") from error
 
 
 class Curriculum(TaskDistribution):

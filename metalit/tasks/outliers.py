@@ -130,11 +130,12 @@ class OutlierTasks(TaskDistribution):
                 "n_support and features must be at least 2 and components 1 or more, the smaller "
                 "number first: change the one that does not fit."
             )
-        if not 1 <= round(contamination * n_query) < n_query:
+        anomalies = round(contamination * n_query) if 0 <= contamination <= 1 else 0
+        if not 1 <= anomalies < n_query:
             raise ValueError(
-                f"contamination={contamination} of n_query={n_query} rows makes "
-                f"{round(contamination * n_query)} anomalies but the query needs at least one "
-                "anomaly and one normal row: change contamination or n_query."
+                f"contamination={contamination} of n_query={n_query} rows makes {anomalies} "
+                "anomalies but the query needs at least one anomaly and one normal row: change "
+                "contamination or n_query."
             )
         if kinds is not None and not kinds:
             raise ValueError(

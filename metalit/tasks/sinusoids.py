@@ -48,9 +48,10 @@ class SinusoidTasks(TaskDistribution):
                 "raise the one that is too small."
             )
         for name, (low, high) in (("amplitude", amplitude), ("phase", phase), ("domain", domain)):
-            if low > high:
+            if not -math.inf < low <= high < math.inf:
                 raise ValueError(
-                    f"got {name}=({low}, {high}) but the smaller number comes first: swap them."
+                    f"got {name}=({low}, {high}) but two finite numbers are needed, the smaller "
+                    "one first: correct them, or swap them."
                 )
         self.shot = shot
         self.query_shot = query_shot

@@ -124,7 +124,9 @@ class StreamTasks(TaskDistribution):
                 f"{columns} but there must be 2 clusters, 1 relevant factor and a column for each "
                 "factor at least: raise the one that is too small."
             )
-        anomalies = 1 if contamination is None else round(contamination * rows)
+        anomalies = 1
+        if contamination is not None:
+            anomalies = round(contamination * rows) if 0 <= contamination <= 1 else 0
         if rows < 2 * clusters or not 1 <= anomalies < rows or not freedom > 0:
             raise ValueError(
                 f"got rows={rows}, contamination={contamination} and freedom={freedom} but windows "

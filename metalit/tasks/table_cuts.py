@@ -11,7 +11,10 @@ from ..scikit import draw_seed
 from ..tables.base import Labels, Range, Rows, draw_sizes, log_uniform, number_rows, rotation
 from ._labelled_tables import Factories, LabelledTables
 from .base import TaskDistribution
+from .classes import check_data
 from .tables import clustering_episode
+
+_TRIES = 20  # cuts to draw before the data count as impossible
 
 
 class TableCuts(TaskDistribution):
@@ -81,12 +84,20 @@ class TableCuts(TaskDistribution):
         """Cut one table."""
         random = np.random.default_rng(draw_seed(generator))
         tables = self._tables.read()
-        table, classes = tables[int(random.integers(len(tables)))]
-        rows, clusters = _choose(
-            random, classes, self.clusters, log_uniform(random, self.n_support)
-        )
-        cut = table[rows].astype(np.float64)
-        cut = cut[:, cut.std(axis=0) > 0]
+        for _ in range(_TRIES):  # rows that are drawn may all be equal
+            table, classes = tables[int(random.integers(len(tables)))]
+            rows, clusters = _choose(
+                random, classes, self.clusters, log_uniform(random, self.n_support)
+            )
+            cut = table[rows].astype(np.float64)
+            cut = cut[:, cut.std(axis=0) > 0]
+            if cut.shape[1] and len(np.unique(clusters)) > 1:
+                break
+        else:
+            raise ValueError(
+                f"{_TRIES} cuts of the data had one class, or rows that were all equal, but "
+                "clusters must differ: give data with other classes or columns."
+            )
         columns = min(log_uniform(random, self.columns), cut.shape[1])
         view = VIEWS[int(random.integers(len(VIEWS)))]
         told = int(clusters.max()) + 1 if random.random() < self.given else None
@@ -94,12 +105,15 @@ class TableCuts(TaskDistribution):
 
 
 def _table(x: Tensor, y: Tensor | None) -> tuple[Rows, Labels]:
+    check_data(x, y)
     table = x.flatten(1).numpy()
     classes = np.full(len(x), -1) if y is None else y.numpy()
-    if len(np.unique(classes[classes >= 0])) < 2 or table.shape[1] < 2:
+    columns = int((table != table[:1]).any(axis=0).sum())
+    if len(np.unique(classes[classes >= 0])) < 2 or columns < 2:
         raise ValueError(
-            f"got {table.shape[1]} columns and {len(np.unique(classes[classes >= 0]))} classes but "
-            "tasks are cut from 2 or more of each: give labelled data."
+            f"got {columns} columns that are not constant and "
+            f"{len(np.unique(classes[classes >= 0]))} classes but tasks are cut from 2 or more of "
+            "each: give labelled data."
         )
     return table[classes >= 0], classes[classes >= 0].astype(np.int64)
 
