@@ -219,9 +219,7 @@ class MetalitCLI(LightningCLI):
         else:
             changes = differences("model", before["model"], now["model"])
             if command == "fit":
-                log.warning(
-                    "%s is of no run of fit: its model alone is compared.", config.ckpt_path
-                )
+                log.warning("The checkpoint is of no run of `fit`: its model alone is compared.")
         for name, (then, value) in changes.items():
             log.warning("%s is %s in the checkpoint and %s now.", name, then, value)
         if command != "fit":

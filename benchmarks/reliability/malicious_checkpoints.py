@@ -148,7 +148,7 @@ def write_all(folder: Path, good: Path) -> dict[str, tuple[str, dict[str, str]]]
     )
     add("_class_path", lambda file: torch.save(_described(base, {"_class_path": "evil.Net"}), file))
     state = {
-        "config": {"model": POPEN, "trainer": {"callbacks": [POPEN]}},
+        "config": "model: !!python/object/apply:os.system [touch EXECUTED]",
         "rows": None,
         "wandb": None,
     }
