@@ -48,7 +48,7 @@ def write_files(folder: Path, config: str = CONFIG) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
     y = np.arange(600) % 6
-    x = generator.normal(size=(600, 2)).astype("f4") + y[:, None]
+    x = (generator.normal(size=(600, 2)) + y[:, None]).astype("f4")
     np.savez(folder / "points.npz", x=x, y=y)
     (folder / "config.yaml").write_text(config)
 
