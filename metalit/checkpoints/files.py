@@ -46,12 +46,13 @@ def write_temporary(checkpoint: dict[str, Any], file: Path) -> Path:
     # in the same folder, so that it can be renamed at once whatever TMPDIR is
     beside = file.with_name(f".{file.name}.{os.getpid()}{_TEMPORARY}")
     try:
-        with beside.open("wb") as stream:
-            torch.save(checkpoint, stream)
-    except BaseException as error:
+        try:
+            torch.save(checkpoint, beside)
+        except RuntimeError:
+            _write_more(beside)  # torch's writer does not say what the disk has said
+            raise
+    except BaseException:
         beside.unlink(missing_ok=True)
-        if isinstance(error, RuntimeError):  # torch's writer hides the reason that it saw
-            raise _cause(error) from error
         raise
     return beside
 
@@ -75,7 +76,10 @@ def publish(beside: Path, file: Path) -> None:
             stream.write(_COMMENT + digest.encode())
             stream.flush()
             os.fsync(stream.fileno())
-        _read(beside, "cpu")
+        try:
+            _read(beside, "cpu")
+        except ValueError as error:
+            raise ValueError(f"a checkpoint cannot be saved as {file}: {error}") from error
         if file.exists():
             _keep(file)
         beside.replace(file)
@@ -216,11 +220,9 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _cause(error: BaseException) -> BaseException:
-    """Return the error of the disk behind another, where there is one."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError):
-            return seen
-        seen = seen.__context__
-    return error
+def _write_more(file: Path) -> None:
+    """Raise the OSError of a disk that does not take more, if it does not."""
+    with file.open("ab") as stream:
+        stream.write(bytes(_BLOCK))
+        stream.flush()
+        os.fsync(stream.fileno())
