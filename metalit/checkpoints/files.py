@@ -140,6 +140,17 @@ def predecessor(file: Path) -> Path:
     return file.with_name(f"{file.stem}.previous{file.suffix}")
 
 
+def set_aside(taken: Path) -> None:
+    """Give a damaged file another name, where its predecessor was taken for it.
+
+    Else it would be the predecessor of the next checkpoint, in the place of one that is whole.
+    """
+    stem = taken.stem.removesuffix(".previous")
+    damaged = taken.with_name(f"{stem}{taken.suffix}")
+    if damaged != taken and damaged.is_file():
+        damaged.replace(taken.with_name(f"{stem}.damaged{taken.suffix}"))
+
+
 def sweep(folder: Path) -> None:
     """Remove what a killed process left unfinished in a folder of checkpoints."""
     for stale in folder.glob(f".*{_TEMPORARY}"):
