@@ -35,7 +35,7 @@ from . import (  # noqa: F401 - imported for their names alone
 )
 from .callbacks import LastCheckpoint, RunSummary
 from .checkpoints import (
-    OptimizerSettings,
+    GivenSettings,
     SafeCheckpointIO,
     differences,
     open_checkpoint,
@@ -200,25 +200,27 @@ class MetalitCLI(LightningCLI):
         command, given = self.config.subcommand, config.model
         saved = {**self.checkpoint.get("hyper_parameters", {})}
         own = None if given is None else self._primitives(self.config)
-        refuse_foreign_code(saved, config.ckpt_path, own)
         model = {"class_path": saved.pop("_class_path", "metalit.MetaLearner"), "init_args": saved}
+        described = None
         try:
+            refuse_foreign_code(model, config.ckpt_path, own)
             described = self.parser.parse_object(
                 {"subcommand": command, command: {"model": model}}, self.config.clone()
             )
-        except ArgumentError:
+        except (ArgumentError, ValueError):  # compared word for word, and nothing is built of it
             if given is None:
                 raise
-            described = None
         if given is None:
             self.config = described
         now = self._primitives(self.config)
-        before = self._primitives(described) if described else now
+        before = {**now, "model": model} if described is None else self._primitives(described)
         run = self._run_state().get("config")
         if command == "fit" and run is not None:
             changes = run_differences({**yaml.safe_load(run), "model": before["model"]}, now)
         else:
             changes = differences("model", before["model"], now["model"])
+            if command == "fit":
+                log.warning("The checkpoint is of no run of `fit`: its model alone is compared.")
         for name, (then, value) in changes.items():
             log.warning("%s is %s in the checkpoint and %s now.", name, then, value)
         if command != "fit":
@@ -281,9 +283,9 @@ class MetalitCLI(LightningCLI):
         plugins = plugins if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             trainer.strategy.checkpoint_io = SafeCheckpointIO()
-        if self.optimizer_settings:
+        if self.checkpoint and self.subcommand == "fit":
             callbacks = trainer.callbacks  # type: ignore[attr-defined] # set where mypy is blind
-            callbacks.insert(0, OptimizerSettings(self.optimizer_settings))
+            callbacks.insert(0, GivenSettings(self.optimizer_settings))
         return trainer
 
     def after_instantiate_classes(self) -> None:

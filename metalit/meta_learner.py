@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLR
 from torch import Tensor, distributed, nn
 
 from .batching import Mode, TaskMap
+from .checkpoints import load_checkpoint, refuse_foreign_code
 from .episodes import Episode, Samples, each
 from .guards import ADVICE, StepGuard, check_finite
 from .hyperparameters import UndescribableError, build_arguments, describe
@@ -266,10 +267,10 @@ class MetaLearner(LightningModule):
             arguments: Arguments of `__init__` that replace those of the checkpoint.
 
         Raises:
-            ValueError: If the checkpoint cannot say how its learner was made (see `description`).
+            ValueError: If the file is no checkpoint or a damaged one, cannot say how its learner
+                was made (see `description`), or names code of a module not imported before.
         """
-        # weights_only: nothing in a checkpoint is ever executed
-        checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
+        checkpoint = load_checkpoint(checkpoint_path, map_location)
         saved = checkpoint.get("hyper_parameters", {})
         missing = [
             name for name in ("learner", "loss", "metric") if name not in {**saved, **arguments}
@@ -280,6 +281,7 @@ class MetaLearner(LightningModule):
                 f"{', '.join(f'{name}=…' for name in missing)} to load_from_checkpoint."
             )
         wanted = {k: v for k, v in saved.items() if k not in {"_class_path", *arguments}}
+        refuse_foreign_code(wanted, checkpoint_path)
         model = cls(**build_arguments(cls, wanted), **arguments)
         model.load_state_dict(checkpoint["state_dict"])
         return model

@@ -86,7 +86,7 @@ CASES = {
     "no checkpoint": ("--ckpt_path x.ckpt", "there is no checkpoint 'x.ckpt': give the path"),
     "no such file": (
         "--ckpt_path key.yaml",
-        "key.yaml is no checkpoint, or a damaged one: give another.",
+        "key.yaml is no checkpoint, or a damaged one (it does not end as one): give another.",
     ),
     "format": ("--predictions.file a.xls", "file='a.xls' has no known format: choose .csv"),
     "few samples": (

@@ -1,7 +1,7 @@
 """Checkpoints: how they reach the disk, what they hold, and what a resumed run may change."""
 
 from .differences import (
-    OptimizerSettings,
+    GivenSettings,
     differences,
     refuse_changes,
     refuse_schedule_changes,
@@ -16,17 +16,18 @@ from .files import (
     sweep,
 )
 from .io import SafeCheckpointIO
-from .trust import refuse_foreign_code
+from .trust import refuse_forced_unpickling, refuse_foreign_code
 
 __all__ = [
     "DamagedCheckpointError",
-    "OptimizerSettings",
+    "GivenSettings",
     "SafeCheckpointIO",
     "differences",
     "load_checkpoint",
     "open_checkpoint",
     "predecessor",
     "refuse_changes",
+    "refuse_forced_unpickling",
     "refuse_foreign_code",
     "refuse_schedule_changes",
     "run_differences",

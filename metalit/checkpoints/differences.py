@@ -1,6 +1,8 @@
 """What the command line changes about the configuration that a checkpoint was made with."""
 
 from fnmatch import fnmatchcase
+from inspect import signature
+from math import isnan
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -21,6 +23,9 @@ HARMLESS = (
 )
 """Patterns of the names that change neither model nor training and validation episodes."""
 
+EPISODES = ("trainer.limit_train_batches", "trainer.limit_val_batches", "trainer.overfit_batches")
+"""Names outside of model and data that say which episodes a run sees."""
+
 ABOUT_THIS_START = {"allow_changes", "ckpt_path", "config", "weights_only"}
 """Options that say how a run was started, and nothing about the run."""
 
@@ -28,7 +33,7 @@ ABOUT_THIS_START = {"allow_changes", "ckpt_path", "config", "weights_only"}
 def differences(name: str, saved: Any, given: Any) -> Changes:
     """Return every value in which two configurations differ, under its dotted name."""
     if not isinstance(saved, dict) or not isinstance(given, dict):
-        return {} if saved == given else {name: (saved, given)}
+        return {} if _is_same(saved, given) else {name: (saved, given)}
     if saved.get("class_path") != given.get("class_path"):  # whose arguments cannot be compared
         return {name: (saved.get("class_path"), given.get("class_path"))}
     found = {}
@@ -36,6 +41,17 @@ def differences(name: str, saved: Any, given: Any) -> Changes:
         inner = name if key == "init_args" else f"{name}.{key}".lstrip(".")
         found.update(differences(inner, saved.get(key), given.get(key)))
     return found
+
+
+def _is_same(saved: Any, given: Any) -> bool:
+    """Compare values and their types: 1 is one batch or sample, 1.0 is all of them."""
+    if isinstance(saved, list) and isinstance(given, list):
+        return len(saved) == len(given) and all(map(_is_same, saved, given))
+    if isinstance(saved, dict) and isinstance(given, dict):
+        return saved.keys() == given.keys() and all(_is_same(saved[k], given[k]) for k in saved)
+    if type(saved) is not type(given):
+        return False
+    return bool(saved == given) or (isinstance(saved, float) and isnan(saved) and isnan(given))
 
 
 def run_differences(saved: dict[str, Any], given: dict[str, Any]) -> Changes:
@@ -63,7 +79,7 @@ def refuse_changes(changes: Changes, allowed: bool) -> None:
     refused = [
         name
         for name in changes
-        if name.startswith(("model", "data"))
+        if (name in EPISODES or name.startswith(("model", "data")))
         and not any(fnmatchcase(name, pattern) for pattern in HARMLESS)
     ]
     if refused and not allowed:
@@ -83,14 +99,39 @@ def refuse_schedule_changes(changes: Changes) -> None:
         )
 
 
-class OptimizerSettings(Callback):
-    """Lets settings of the optimizer win over those that a resumed optimizer brings along."""
+class GivenSettings(Callback):
+    """Lets what the user gives win over what the states in a checkpoint bring along.
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.settings = settings
+    A resumed optimizer brings its learning rate, an `EarlyStopping` its patience.
+
+    Args:
+        optimizer: Settings of the optimizer that have changed.
+    """
+
+    def __init__(self, optimizer: dict[str, Any]) -> None:
+        self.optimizer = optimizer
+        self._arguments: list[tuple[Callback, dict[str, Any]]] = []
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Look at the arguments of all callbacks, whose states are restored after this."""
+        for callback in trainer.callbacks:  # type: ignore[attr-defined] # set where mypy is blind
+            names = signature(type(callback)).parameters
+            simple = {
+                name: value
+                for name, value in vars(callback).items()
+                if name in names and isinstance(value, bool | int | float | str)
+            }
+            self._arguments.append((callback, simple))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put back the arguments."""
+        for callback, arguments in self._arguments:
+            vars(callback).update(arguments)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set them, since by now the optimizer was restored from the checkpoint."""
+        """Set the optimizer, which was restored by now."""
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
-                group.update(self.settings)
+                group.update(self.optimizer)

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from .trust import refuse_forced_unpickling
+
 log = logging.getLogger(__name__)
 
 _DIGITS = 64  # of a SHA-256
@@ -188,11 +190,7 @@ def _check(file: Path) -> None:
 
 def _read(file: Path, map_location: Any) -> Any:
     """Read tensors and primitives, and nothing else."""
-    if os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "0") not in ("", "0"):
-        raise ValueError(
-            "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set but checkpoints are read without running "
-            "code: unset it."
-        )
+    refuse_forced_unpickling()
     try:
         return torch.load(file, map_location=map_location, weights_only=True)
     except UnpicklingError as error:

@@ -11,6 +11,7 @@ from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.plugins import CheckpointIO
 
 from .files import load_checkpoint, publish, write_temporary
+from .trust import refuse_forced_unpickling
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class SafeCheckpointIO(CheckpointIO):
         """Read a checkpoint, always with `weights_only=True`; see `checkpoints.load_checkpoint`."""
         self.wait()
         if _is_remote(path):
+            refuse_forced_unpickling()
             return self._remote.load_checkpoint(path, map_location, weights_only=True)
         return load_checkpoint(path, map_location)
 

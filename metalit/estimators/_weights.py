@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints import load_checkpoint
+from ..checkpoints import load_checkpoint, refuse_forced_unpickling, refuse_foreign_code
 from ..hyperparameters import Description, build_arguments
 from ..learners import Learner, PairwiseSimilarity
 
@@ -48,8 +48,10 @@ def load_weights(name: str, folder: Path = FOLDER) -> tuple[State, Description]:
             f"{file} has SHA-256 {found[:12]}… but {sums[file.name][:12]}… was recorded: the file "
             "was changed, install metalit anew."
         )
+    refuse_forced_unpickling()
     saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     state = {key: _as_float32(value) for key, value in saved["state_dict"].items()}
+    refuse_foreign_code(saved["description"], str(file))
     return state, saved["description"]
 
 

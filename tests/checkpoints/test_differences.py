@@ -1,0 +1,77 @@
+import sys
+from math import nan
+
+import pytest
+
+from metalit.checkpoints import differences, refuse_changes
+from metalit.main import main
+
+STOPPING = """
+trainer:
+  callbacks:
+  - {class_path: EarlyStopping, init_args: {monitor: val/loss, patience: PATIENCE}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("saved", "given"),
+    [
+        (1, 1.0),
+        (True, 1),
+        (0, False),
+        ([1], [1.0]),
+        ({"k": [0]}, {"k": [False]}),
+        (None, 0),
+        (1, "1"),
+    ],
+)
+def test_values_of_another_type_differ(saved, given):
+    # of trainer.limit_train_batches, 1 is one batch and 1.0 is all
+    found = differences("", {"trainer": {"x": [saved]}}, {"trainer": {"x": [given]}})
+    assert found == {"trainer.x": ([saved], [given])}
+
+
+@pytest.mark.parametrize("value", [nan, [nan, 1], {"a": nan}, 1, "x", None])
+def test_a_value_does_not_differ_from_itself(value):
+    assert not differences("", {"model": {"x": value}}, {"model": {"x": value}})
+
+
+@pytest.mark.parametrize("name", ["limit_train_batches", "limit_val_batches", "overfit_batches"])
+def test_limits_of_the_trainer_change_the_episodes(name):
+    with pytest.raises(ValueError, match=f"trainer.{name} would change"):
+        refuse_changes({f"trainer.{name}": (1.0, 1)}, allowed=False)
+    refuse_changes({f"trainer.{name}": (1.0, 1)}, allowed=True)
+
+
+def test_the_patience_that_the_user_gives_wins_over_that_of_the_checkpoint(
+    sinusoids, tmp_path, capsys
+):
+    file = tmp_path / "stopping.yaml"
+    file.write_text(STOPPING.replace("PATIENCE", "3"))
+    main(["fit", "--config", str(sinusoids), "--config", str(file)])
+    file.write_text(STOPPING.replace("PATIENCE", "7"))
+    more = ["--ckpt_path", "last", "--trainer.max_epochs", "2"]
+    cli = main(["fit", "--config", str(sinusoids), "--config", str(file), *more])
+    (patience,) = (c.patience for c in cli.trainer.callbacks if hasattr(c, "patience"))
+    assert patience == 7
+    assert "trainer.callbacks is" in capsys.readouterr().out
+
+
+def test_a_model_of_a_module_that_is_gone_is_still_compared(sinusoids, tmp_path, capsys):
+    module = "from torch import nn\nclass Mine(nn.Linear):\n    def __init__(self):\n"
+    (tmp_path / "gone_by_now.py").write_text(module + "        super().__init__(1, 1)\n")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        network = ["--model.learner.network", "gone_by_now.Mine"]
+        main(["fit", "--config", str(sinusoids), *network])
+    finally:
+        sys.path.remove(str(tmp_path))
+        del sys.modules["gone_by_now"]
+    linear = "{class_path: torch.nn.Linear, init_args: {in_features: 1, out_features: 1}}"
+    arguments = ["--config", str(sinusoids), "--model.learner.network", linear]
+    capsys.readouterr()
+    main(["test", *arguments, "--ckpt_path", "last"])
+    said = capsys.readouterr().out
+    assert "model.learner.network is gone_by_now.Mine in the checkpoint and torch.nn" in said
+    with pytest.raises(ValueError, match=r"model.learner.network would change"):
+        main(["fit", *arguments, "--ckpt_path", "last"])
