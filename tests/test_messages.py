@@ -22,6 +22,10 @@ from metalit.parser_messages import explain_parser, unknown_option
         ),
         (OSError(28, "No space left on device", "run/x"), "run/x cannot be used (no space left"),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), "a file is no text ("),
+        (
+            RuntimeError("Found more than one stateful callback of type `ModelCheckpoint`. In"),
+            "two checkpoint callbacks have equal settings",
+        ),
         (KeyError("a"), "KeyError: 'a' (METALIT_DEBUG=1 shows where)"),
         (ValueError("a\nb"), "a b"),
         (ValueError("x" * 900), "xxx ..."),
