@@ -117,7 +117,6 @@ CASES = {
     "root": ("--trainer.default_root_dir one.csv", "one.csv"),
     "checkpoint mode": ("--checkpoint.mode smallest", "checkpoint.mode: "),
     "checkpoints": ("--checkpoint.save_top_k -2", "checkpoint.save_top_k: "),
-    "no monitor": ("--checkpoint.monitor null", "give checkpoint.monitor a value"),
     "seed": ("--seed_everything 1099511627776", "seed_everything: "),
     "optimizer lr": ("--model.optimizer.lr fast", "model.optimizer.lr is 'fast' but float"),
     "negative lr": ("--model.optimizer.lr -1", "model.optimizer: Invalid learning rate: -1.0"),
