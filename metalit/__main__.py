@@ -3,7 +3,8 @@ r"""metalit: meta-learning on unlabelled data.
 usage: python -m metalit COMMAND [--config FILE ...] [--KEY VALUE ...]
 
 commands:
-  fit        meta-train a learner; `--ckpt_path last` continues the newest run
+  fit        meta-train a learner; `--ckpt_path last` continues the newest run,
+             `--ckpt_path auto` too, and begins one where there is none
   validate   score a checkpoint on the validation episodes
   test       score a checkpoint on the test episodes; `--ckpt_path best`
   predict    answer for your own support and query data with a checkpoint
