@@ -3,7 +3,8 @@ r"""metalit: meta-learning on unlabelled data.
 usage: python -m metalit COMMAND [--config FILE ...] [--KEY VALUE ...]
 
 commands:
-  fit        meta-train a learner; `--ckpt_path last` continues the newest run
+  fit        meta-train a learner; `--ckpt_path last` continues the newest run,
+             `--ckpt_path auto` too, and begins one where there is none
   validate   score a checkpoint on the validation episodes
   test       score a checkpoint on the test episodes; `--ckpt_path best`
   predict    answer for your own support and query data with a checkpoint
@@ -25,6 +26,7 @@ for example:
 
 import os
 import sys
+import time
 
 from . import __version__
 
@@ -48,9 +50,22 @@ def run() -> None:
     except Exception as error:
         if os.environ.get("METALIT_DEBUG", "0") not in ("", "0"):
             raise
+        if os.environ.get("LOCAL_RANK", "0") != "0" and _parent_ends():
+            sys.exit(2)  # and has said it
         # a progress bar may have left the cursor behind its last line
         sys.stderr.write(f"\nmetalit: error: {explain(error)}\n")
         sys.exit(2)
+
+
+def _parent_ends(seconds: float = 10.0) -> bool:
+    """Wait for the first process of a run, which meets most errors too, to end by itself.
+
+    Lightning kills it, in the middle of its last words, when another process has ended before it.
+    """
+    parent, begin = os.getppid(), time.monotonic()
+    while os.getppid() == parent and time.monotonic() - begin < seconds:
+        time.sleep(0.05)
+    return os.getppid() != parent
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def check_config(file: Path) -> None:
             f"{file} holds {held} but sections such as model, data and trainer are needed: give "
             "a file that has them."
         )
-    _check_node(root, str(file), ())
+    _check_node(root, str(file), (), ())
     for key, value in root.value:
         if key.value in SETTINGS and not isinstance(value, yaml.MappingNode):
             raise ValueError(
@@ -92,27 +92,34 @@ def _exists(file: Path) -> bool:
         return False
 
 
-def _check_node(node: yaml.Node, file: str, above: tuple[int, ...]) -> None:
-    """Refuse a node that holds itself, and keys that stand twice."""
+def _check_node(node: yaml.Node, file: str, names: tuple[str, ...], above: tuple[int, ...]) -> None:
+    """Refuse a node that holds itself, keys that stand twice, and keys beside a class_path."""
     line = node.start_mark.line + 1
     if id(node) in above:
         raise ValueError(f"line {line} of {file} holds itself by an alias (*): write it out.")
-    inner: list[yaml.Node] = []
+    inner: list[tuple[tuple[str, ...], yaml.Node]] = []
     if isinstance(node, yaml.SequenceNode):
-        inner = node.value
+        inner = [((*names, str(place)), each) for place, each in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
-            inner.append(value)
             name, here = str(key.value), key.start_mark.line + 1
+            inner.append(((*names, name), value))
             if name in seen and name != "<<":
                 raise ValueError(
                     f"{name} stands twice in {file}, in lines {seen[name]} and {here}, and the "
                     "first would be lost: keep one."
                 )
             seen[name] = here
-    for each in inner:
-        _check_node(each, file, (*above, id(node)))
+        wrong = set(seen) - {"class_path", "init_args", "dict_kwargs", "<<"}
+        if "class_path" in seen and wrong:
+            dotted = ".".join(name for name in (*names, min(wrong)) if name != "init_args")
+            raise ValueError(
+                f"{dotted} is no option beside class_path (line {seen[min(wrong)]} of {file}): did "
+                "you mean init_args, or a key within?"
+            )
+    for name_of, each in inner:
+        _check_node(each, file, name_of, (*above, id(node)))
 
 
 def _reason(error: yaml.YAMLError) -> str:

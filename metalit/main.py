@@ -43,6 +43,7 @@ from .checkpoints import (
     refuse_foreign_code,
     refuse_schedule_changes,
     run_differences,
+    set_aside,
 )
 from .data import EpisodeDataModule, MetaBatchSampler
 from .loggers import CSV, RunLogger, WandB
@@ -249,6 +250,7 @@ class MetalitCLI(LightningCLI):
         if run is None or (self.subcommand == "fit" and not self.going_on):
             run = self.run = new_run(Path(config.trainer.default_root_dir))
         elif self.going_on:
+            set_aside(Path(config.ckpt_path))
             step = self.checkpoint["global_step"]
             log.info("Going on with %s after step %d.", short(run), step)
             cut_metrics(run / METRICS, step, self._run_state().get("rows"))

@@ -17,11 +17,27 @@ from lightning_utilities.core import rank_zero
 from .parser_messages import explain_parser
 
 EXPECTED = (ArgumentError, ValueError, TypeError, OSError, MisconfigurationException, ImportError)
+PHRASES = (  # of others, who do not name the option
+    (
+        "No supported gpu backend found",
+        "trainer.accelerator asks for a GPU but torch finds none here: take cpu or auto.",
+    ),
+    (
+        "you must have DeepSpeed installed",
+        "trainer.strategy is deepspeed but that package is not installed: install it, or take ddp.",
+    ),
+    (
+        "more than one stateful callback of type `ModelCheckpoint`",
+        "two checkpoint callbacks have equal settings, by which a saved run cannot tell them "
+        "apart: give checkpoint.monitor a value, or drop the one from trainer.callbacks.",
+    ),
+)
 LONGEST = 480  # characters
 MEMORY = re.compile("can't allocate memory|out of memory|Unable to allocate|Cannot allocate memory")
 SECTIONS = (  # which option it is that a module complains about
     ("lightning.pytorch.callbacks.model_checkpoint", "checkpoint", ModelCheckpoint),
     ("lightning.fabric.utilities.seed", "seed_everything", None),
+    ("lightning.pytorch.callbacks.timer", "trainer.max_time", None),
     ("lightning.", "trainer", Trainer),
     ("torch.optim.lr_scheduler", "model.lr_scheduler", None),
     ("torch.optim.", "model.optimizer", None),
@@ -48,11 +64,9 @@ def _explain(error: BaseException) -> str:
             f"there is not enough memory ({(text.splitlines() or ['out of memory'])[0]}): lower "
             "model.chunk, data.meta_batch_size, or the size of the data or the network."
         )
-    if "more than one stateful callback of type `ModelCheckpoint`" in text:
-        return (
-            "two checkpoint callbacks have equal settings, by which a saved run cannot tell them "
-            "apart: give checkpoint.monitor a value, or drop the one from trainer.callbacks."
-        )
+    for phrase, instead in PHRASES:
+        if phrase in text:
+            return instead
     if "Error(s) in loading state_dict" in text:
         lines = [line.strip().rstrip(".") for line in text.splitlines()[1:]] or [text]
         return (
@@ -60,10 +74,34 @@ def _explain(error: BaseException) -> str:
         )
     if isinstance(error, UnicodeDecodeError):
         return f"a file is no text ({text}): save it as UTF-8."
-    said = explain_parser(text)
+    if isinstance(error, OSError) and error.filename:
+        reason = str(error.strerror).lower()
+        return f"{error.filename} cannot be used ({reason}): give another path, or mend it."
+    if misfit := _misfit(error, text):
+        return misfit
+    said, option = explain_parser(text), _option(error, text)
+    if isinstance(error, ArithmeticError) and option:  # of the settings of an optimizer or schedule
+        return f"{option}{said}: correct its settings."
     if isinstance(error, EXPECTED) and text:
-        return f"{_option(error, text)}{said}"
+        return f"{option}{said}"
     return f"{type(error).__name__}: {said} (METALIT_DEBUG=1 shows where)"
+
+
+def _misfit(error: BaseException, text: str) -> str:
+    """Name the outer loss or the metric that could not take what it was given."""
+    model, traceback = None, error.__traceback__
+    while traceback is not None:
+        frame, traceback = traceback.tb_frame, traceback.tb_next
+        owner = frame.f_locals.get("self")
+        if frame.f_globals.get("__name__") == "metalit.meta_learner":
+            model = owner
+        for name in ("loss", "metric"):
+            if model is not None and owner is not None and owner is getattr(model, name, None):
+                return (
+                    f"model.{name} is {type(owner).__name__}, which cannot score these outputs and "
+                    f"labels ({(text.splitlines() or ['it fails'])[0]}): take one that fits them."
+                )
+    return ""
 
 
 def _option(error: BaseException, text: str) -> str:

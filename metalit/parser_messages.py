@@ -131,7 +131,8 @@ def _missing(complaint: Complaint) -> str:
         return ""
     if match[1].endswith(".data"):
         return "there is no data: give it with --config FILE or --data CLASS."
-    kind = complaint.target.rpartition(".")[2]
+    made = re.match(r"Namespace\(class_path='([^']*)'", complaint.given)
+    kind = (made[1] if made else complaint.target).rpartition(".")[2]
     return f"{complaint.name} lacks {match[1]}: give {kind or 'the command'} what it needs."
 
 
@@ -185,6 +186,8 @@ def _argument(complaint: Complaint) -> str:
         return f"{name}: {match[0]}: {hint}"
     if match := re.search(r"Expected '(.+?)' to be a subclass of <class '(\w+)'>", reason):
         return f"{name} is {match[1]!r}, which is no {match[2]}: correct the class_path."
+    if match := re.search("Expected an instantiatable class, but (.*) is abstract", reason):
+        return f"{name} names no class but the kind {match[1]}: say which one, as class_path: NAME."
     if re.search("does not correspond to a subclass", reason):
         return f"{name}: {reason.rstrip('.')}: correct the class_path."
     return ""

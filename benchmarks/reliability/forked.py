@@ -60,6 +60,8 @@ def _become(function: Callable[[], object], folder: Path, files: list[Path]) -> 
         os.chdir(folder)
         for number, file in enumerate(files, 1):
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        # a parent such as pytest may have put others in their place
+        sys.stdout, sys.stderr = (os.fdopen(n, "w", closefd=False) for n in (1, 2))
         _limit_memory()
         function()
         code = 0

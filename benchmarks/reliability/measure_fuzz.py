@@ -7,6 +7,7 @@ line `metalit: error: ...` of less than 500 characters, without a traceback, fro
 expected, with the name of the option or its value. Each case runs in a forked child.
 """
 
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -98,7 +99,9 @@ def run_case(case: Case, folder: Path) -> Outcome:
         sys.argv += ["--trainer.default_root_dir=runs"] * ("default_root_dir" not in case.what)
         run()
 
-    return run_forked(child, folder, LIMIT)
+    outcome = run_forked(child, folder, LIMIT)
+    shutil.rmtree(folder, ignore_errors=True)  # 500 of them are many files
+    return outcome
 
 
 if __name__ == "__main__":

@@ -219,7 +219,7 @@ class LastCheckpoint(Checkpoint):
             files.wait()
             if files.failure is not None:
                 raise OSError(
-                    f"{self.file} could not be saved ({files.failure.strerror}): make room, and "
+                    f"{self.file} could not be saved ({files.failure}): make room, and "
                     "go on from the checkpoint before it."
                 )
 

@@ -12,6 +12,7 @@ from .files import (
     load_checkpoint,
     open_checkpoint,
     predecessor,
+    set_aside,
     sweep,
 )
 from .io import SafeCheckpointIO
@@ -30,5 +31,6 @@ __all__ = [
     "refuse_foreign_code",
     "refuse_schedule_changes",
     "run_differences",
+    "set_aside",
     "sweep",
 ]

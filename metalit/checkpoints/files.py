@@ -48,12 +48,13 @@ def write_temporary(checkpoint: dict[str, Any], file: Path) -> Path:
     # in the same folder, so that it can be renamed at once whatever TMPDIR is
     beside = file.with_name(f".{file.name}.{os.getpid()}{_TEMPORARY}")
     try:
-        with beside.open("wb") as stream:
-            torch.save(checkpoint, stream)
-    except BaseException as error:
+        try:
+            torch.save(checkpoint, beside)
+        except RuntimeError:
+            _write_more(beside)  # torch's writer does not say what the disk has said
+            raise
+    except BaseException:
         beside.unlink(missing_ok=True)
-        if isinstance(error, RuntimeError):  # torch's writer hides the reason that it saw
-            raise _cause(error) from error
         raise
     return beside
 
@@ -77,7 +78,10 @@ def publish(beside: Path, file: Path) -> None:
             stream.write(_COMMENT + digest.encode())
             stream.flush()
             os.fsync(stream.fileno())
-        _read(beside, "cpu")
+        try:
+            _read(beside, "cpu")
+        except ValueError as error:
+            raise ValueError(f"a checkpoint cannot be saved as {file}: {error}") from error
         if file.exists():
             _keep(file)
         beside.replace(file)
@@ -136,6 +140,17 @@ def open_checkpoint(file: Path) -> tuple[Path, dict[str, Any]]:
 def predecessor(file: Path) -> Path:
     """Return the name under which the checkpoint before `file` is kept."""
     return file.with_name(f"{file.stem}.previous{file.suffix}")
+
+
+def set_aside(taken: Path) -> None:
+    """Give a damaged file another name, where its predecessor was taken for it.
+
+    Else it would be the predecessor of the next checkpoint, in the place of one that is whole.
+    """
+    stem = taken.stem.removesuffix(".previous")
+    damaged = taken.with_name(f"{stem}{taken.suffix}")
+    if damaged != taken and damaged.is_file():
+        damaged.replace(taken.with_name(f"{stem}.damaged{taken.suffix}"))
 
 
 def sweep(folder: Path) -> None:
@@ -214,11 +229,9 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _cause(error: BaseException) -> BaseException:
-    """Return the error of the disk behind another, where there is one."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError):
-            return seen
-        seen = seen.__context__
-    return error
+def _write_more(file: Path) -> None:
+    """Raise the OSError of a disk that does not take more, if it does not."""
+    with file.open("ab") as stream:
+        stream.write(bytes(_BLOCK))
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -31,7 +31,7 @@ class SafeCheckpointIO(CheckpointIO):
     Paths with a scheme, such as `s3://`, are Lightning's business, but for `weights_only`.
 
     Attributes:
-        failure: The error of the last checkpoint, None if it was saved.
+        failure: Why the last checkpoint could not be saved, None if it was.
 
     Example:
         >>> from lightning import Trainer
@@ -39,7 +39,7 @@ class SafeCheckpointIO(CheckpointIO):
     """
 
     def __init__(self) -> None:
-        self.failure: OSError | None = None
+        self.failure: str | None = None
         self._remote = TorchCheckpointIO()
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: tuple[Path, Future[None]] | None = None
@@ -107,12 +107,13 @@ class SafeCheckpointIO(CheckpointIO):
         self.wait()
 
     def _fail(self, file: Path, error: OSError) -> None:
-        self.failure = error
+        # not the error itself, whose traceback would keep the file open, and its space taken
+        self.failure = error.strerror or str(error)
         stays = "the one before it stays" if file.exists() else "there is none yet"
         log.warning(
             "The checkpoint %s cannot be saved (%s); %s and the run goes on: make room.",
             file,
-            error.strerror or error,
+            self.failure,
             stays,
         )
 

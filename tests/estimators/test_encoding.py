@@ -324,3 +324,9 @@ def test_arguments_that_leave_nothing_are_refused():
         TableEncoder(max_categories=1)
     with pytest.raises(ValueError, match="max_columns=0"):
         TableEncoder(max_columns=0)
+
+
+def test_a_table_without_any_value_is_refused():
+    frame = pd.DataFrame({"a": [None, None], "b": [np.nan, np.nan]})
+    with pytest.raises(ValueError, match="all cells of the 2 rows are missing"):
+        TableEncoder().fit(frame)

@@ -29,7 +29,7 @@ def measure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 @pytest.mark.filterwarnings("ignore")
 def test_each_place_ends_in_finite_weights_or_in_one_line(measure: Any) -> None:
-    broken, result = measure("nonfinite", "--count", "12")
+    broken, result = measure("nonfinite", "--count", "12", "--seed", "97")
     assert broken == 0, result["cases"]
     assert len(result["ends"]) == 12
 

@@ -112,12 +112,13 @@ def kept_events(events):
 
 
 def stop_everywhere(options, folder, every):
-    """Stop a run at every so-manieth of its events, and compare what it does when it goes on."""
+    """Stop a run at every so-manieth event and at the first end of an epoch, and let it go on."""
     whole, weights = train(folder / "whole", options)
     assert isinstance(weights, dict)
     assert len(whole) > 2 * BATCHES
     resumed = 0
-    for stop_at in range(every - 1, len(whole), every):
+    epoch_end = [event[0] for event in whole].index("epoch ends")
+    for stop_at in sorted({*range(every - 1, len(whole), every), epoch_end}):
         events, stopped = train(folder / str(stop_at), options, stop_at)
         assert events == whole[: len(events)]
         if stopped != 143:
@@ -144,3 +145,23 @@ def test_a_run_stopped_goes_on_as_if_it_had_not_been(name, tmp_path):
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_run_stopped_at_any_event_goes_on_as_if_it_had_not_been(name, tmp_path):
     assert stop_everywhere(SCHEDULES[name], tmp_path, every=1) > 2 * BATCHES
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+@pytest.mark.parametrize(
+    ("schedule", "saved_at"),
+    [("at epoch ends", "epoch ends"), ("every third step", "validation ends")],
+)
+def test_a_run_goes_on_from_a_checkpoint_made_after_a_validation_that_was_repeated(
+    schedule, saved_at, tmp_path
+):
+    options = SCHEDULES[f"validation {schedule}"]
+    whole, weights = train(tmp_path, options)
+    names = [event[0] for event in whole]
+    stop_at = names.index("validation")
+    train(tmp_path / "x", options, stop_at)  # in the middle of the first validation
+    until = {**options, "max_steps": whole[stop_at][2] + 1, "max_epochs": -1}
+    train(tmp_path / "x", until, ckpt_path=tmp_path / "x" / "last.ckpt")
+    rest, after = train(tmp_path / "x", options, ckpt_path=tmp_path / "x" / "best.ckpt")
+    assert rest == whole[names.index(saved_at) + 1 :]
+    assert all(torch.equal(value, after[key]) for key, value in weights.items())

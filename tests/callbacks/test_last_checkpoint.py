@@ -1,0 +1,100 @@
+import subprocess
+
+import pytest
+import torch
+import yaml
+
+from metalit.callbacks import LastCheckpoint
+from metalit.checkpoints import load_checkpoint
+from metalit.main import main
+
+LAST = "runs/version_0/checkpoints/last.ckpt"
+
+
+def steps(folder):
+    """Outer steps of the last checkpoint and of the one before it."""
+    files = folder / LAST, folder / LAST.replace("last", "last.previous")
+    return [load_checkpoint(file)["global_step"] for file in files if file.is_file()]
+
+
+@pytest.mark.parametrize("name", ["every_n_train_steps", "every_minutes"])
+def test_an_interval_that_is_not_positive_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name}=0 should be positive, or null for none"):
+        LastCheckpoint(**{name: 0})
+
+
+def test_by_default_it_is_saved_at_the_end_of_every_epoch(sinusoids, tmp_path):
+    main(["fit", "--config", str(sinusoids), "--trainer.max_epochs", "3"])
+    assert steps(tmp_path) == [18, 12]
+
+
+def test_it_is_saved_every_so_many_steps_and_minutes(sinusoids, tmp_path):
+    arguments = ["fit", "--config", str(sinusoids)]
+    main([*arguments, "--last_checkpoint.every_n_train_steps", "4"])
+    assert steps(tmp_path) == [6, 4]
+    root = ["--trainer.default_root_dir", str(tmp_path / "other/runs")]
+    main([*arguments, *root, "--last_checkpoint.every_minutes", "1e-9"])
+    assert steps(tmp_path / "other") == [6, 6]  # before and after validation
+
+
+def test_a_run_that_ends_in_the_middle_of_an_epoch_goes_on_in_the_middle(sinusoids, tmp_path):
+    arguments = ["fit", "--config", str(sinusoids), "--trainer.max_epochs=-1"]
+    main([*arguments, "--trainer.max_steps=10"])
+    main([*arguments, "--trainer.max_steps=14", "--ckpt_path", "last"])
+    root = ["--trainer.default_root_dir", str(tmp_path / "whole/runs")]
+    main([*arguments, *root, "--trainer.max_steps=14"])
+    one, other = (load_checkpoint(folder / LAST) for folder in (tmp_path, tmp_path / "whole"))
+    assert one["global_step"] == other["global_step"] == 14
+    for name, value in one["state_dict"].items():
+        assert torch.equal(value, other["state_dict"][name])
+
+
+def test_auto_begins_a_run_where_there_is_none_and_goes_on_with_it_else(sinusoids, tmp_path):
+    arguments = ["fit", "--config", str(sinusoids), "--ckpt_path", "auto", "--trainer.max_epochs"]
+    main([*arguments, "1"])
+    cli = main([*arguments, "2"])
+    assert cli.trainer.global_step == 12
+    assert [folder.name for folder in (tmp_path / "runs").iterdir()] == ["version_0"]
+
+
+def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(sinusoids, tmp_path, capsys):
+    arguments = ["fit", "--config", str(sinusoids)]
+    main([*arguments, "--last_checkpoint.every_n_train_steps", "4"])
+    content = bytearray((tmp_path / LAST).read_bytes())
+    content[300] ^= 16
+    (tmp_path / LAST).write_bytes(content)
+    capsys.readouterr()
+    main([*arguments, "--ckpt_path", "last"])
+    said = capsys.readouterr().out
+    assert "last.ckpt is no checkpoint, or a damaged one (its SHA-256 is another); its" in said
+    assert "Going on with" in said
+    assert "after step 4." in said
+    assert steps(tmp_path) == [6, 4]
+    assert (tmp_path / LAST.replace("last", "last.damaged")).read_bytes() == content
+
+
+def test_a_checkpoint_holds_the_configuration_and_no_object(sinusoids, tmp_path):
+    main(["fit", "--config", str(sinusoids)])
+    held = load_checkpoint(tmp_path / LAST)["callbacks"]["RunConfig"]
+    assert yaml.safe_load(held["config"])["data"]["init_args"]["meta_batch_size"] == 2
+    assert held["rows"] == 6 + 1  # steps and a validation
+    assert held["wandb"] is None
+
+
+def test_a_full_disk_does_not_end_the_run_but_a_run_that_is_not_saved_is_an_error(
+    sinusoids, tmp_path, capsys
+):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        options = ["--last_checkpoint.dirpath", str(folder), "--checkpoint.dirpath", str(tmp_path)]
+        with pytest.raises(OSError, match=r"last.ckpt could not be saved .*make room, and go on"):
+            main(["fit", "--config", str(sinusoids), *options])
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+    said = capsys.readouterr().out
+    assert "(No space left on device); there is none yet and the run goes on: make room." in said
+    assert len((tmp_path / "runs/version_0/metrics.csv").read_text().splitlines()) == 1 + 6 + 1

@@ -1,0 +1,192 @@
+import hashlib
+import os
+import resource
+import signal
+import struct
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from metalit.checkpoints import (
+    DamagedCheckpointError,
+    SafeCheckpointIO,
+    load_checkpoint,
+    open_checkpoint,
+    predecessor,
+    sweep,
+)
+
+
+def checkpoint(number=0, size=100):
+    return {"state_dict": {"weight": torch.full((size,), float(number))}, "number": number}
+
+
+def saved(folder, *numbers):
+    """Save checkpoints of these numbers under one name."""
+    files, file = SafeCheckpointIO(), folder / "last.ckpt"
+    for number in numbers:
+        files.save_checkpoint(checkpoint(number), file)
+    files.wait()
+    return file
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_checkpoint_is_read_as_it_was_written_and_torch_reads_it_too(tmp_path):
+    file = saved(tmp_path, 3)
+    for read in (load_checkpoint(file), torch.load(file, weights_only=True)):
+        assert read["number"] == 3
+        assert torch.equal(read["state_dict"]["weight"], torch.full((100,), 3.0))
+    assert [f.name for f in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_the_file_holds_the_sha256_of_the_archive_that_torch_wrote(tmp_path):
+    content = saved(tmp_path, 0).read_bytes()
+    with zipfile.ZipFile(tmp_path / "last.ckpt") as archive:
+        comment = archive.comment
+    archive = content[: -len(comment) - 2] + struct.pack("<H", 0)
+    assert comment == b"metalit-sha256:" + hashlib.sha256(archive).hexdigest().encode()
+
+
+def test_an_overwritten_checkpoint_keeps_its_predecessor(tmp_path):
+    file = saved(tmp_path, 1, 2, 3)
+    assert load_checkpoint(file)["number"] == 3
+    assert load_checkpoint(predecessor(file))["number"] == 2
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["last.ckpt", "last.previous.ckpt"]
+
+
+def test_a_damaged_checkpoint_gives_way_to_its_predecessor_in_one_line(tmp_path, caplog):
+    file = saved(tmp_path, 1, 2)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DamagedCheckpointError, match=r"last.ckpt is .* give its predecessor"):
+        load_checkpoint(file)
+    found, read = open_checkpoint(file)
+    assert found == predecessor(file)
+    assert read["number"] == 1
+    (said,) = caplog.messages
+    assert said.startswith(f"{file} is no checkpoint, or a damaged one (its SHA-256 is another)")
+    assert said.endswith("; its predecessor last.previous.ckpt is taken.")
+    predecessor(file).unlink()
+    with pytest.raises(DamagedCheckpointError, match="give another"):
+        open_checkpoint(file)
+
+
+def test_where_no_links_can_be_made_the_predecessor_is_kept_all_the_same(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    file = saved(tmp_path, 1, 2)
+    assert [load_checkpoint(f)["number"] for f in (file, predecessor(file))] == [2, 1]
+
+
+def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path):
+    file = saved(tmp_path, 1)
+    for name in (".last.ckpt.123.writing", ".best.ckpt.9.writing"):
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / "notes.txt").touch()
+    sweep(tmp_path)
+    assert sorted(f.name for f in tmp_path.iterdir()) == [file.name, "notes.txt"]
+
+
+def test_the_bytes_reach_the_disk_before_the_name_and_the_name_before_it_is_known(
+    tmp_path, monkeypatch
+):
+    events = []
+    replace, fsync = Path.replace, os.fsync
+
+    def watched_replace(self, target):
+        events.append(f"name {Path(target).name}")
+        return replace(self, target)
+
+    def watched_fsync(descriptor):
+        events.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        fsync(descriptor)
+
+    monkeypatch.setattr(Path, "replace", watched_replace)
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    saved(tmp_path, 1)
+    written = f"sync .last.ckpt.{os.getpid()}.writing"
+    assert events == [written, "name last.ckpt", f"sync {tmp_path.name}"]
+
+
+def test_what_can_not_be_read_without_running_code_is_refused_when_it_is_saved(tmp_path):
+    held = {**checkpoint(), "callbacks": {"Mine": {"folder": Path("x")}}}
+    with pytest.raises(ValueError, match=r"cannot be saved as .*last.ckpt: .*PosixPath"):
+        SafeCheckpointIO().save_checkpoint(held, tmp_path / "last.ckpt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_were_forced_to_be_unsafe_are_not_read(tmp_path, monkeypatch):
+    file = saved(tmp_path, 1)
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    with pytest.raises(ValueError, match=r"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set .* unset it"):
+        load_checkpoint(file)
+
+
+def test_a_full_disk_is_named_and_the_checkpoint_before_stays(small_disk, caplog):
+    files, file = SafeCheckpointIO(), small_disk / "last.ckpt"
+    files.save_checkpoint(checkpoint(1), file)
+    files.save_checkpoint(checkpoint(2, size=200_000), file)
+    files.wait()
+    assert files.failure is not None
+    (said,) = caplog.messages
+    assert "cannot be saved (No space left on device); the one before it stays" in said
+    assert load_checkpoint(file)["number"] == 1
+    assert [f.name for f in small_disk.iterdir()] == ["last.ckpt"]
+    files.save_checkpoint(checkpoint(3), file)  # there is room again
+    files.wait()
+    assert files.failure is None
+    assert load_checkpoint(file)["number"] == 3
+
+
+def test_a_limit_on_the_size_of_files_is_named(tmp_path, caplog):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        SafeCheckpointIO().save_checkpoint(checkpoint(1, 100_000), tmp_path / "last.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "(File too large); there is none yet" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(caplog):
+    SafeCheckpointIO().save_checkpoint(checkpoint(1), "/proc/nowhere/last.ckpt")
+    assert "The checkpoint /proc/nowhere/last.ckpt cannot be saved (" in caplog.text
+
+
+def test_storage_options_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="storage_options are not taken: leave them out"):
+        SafeCheckpointIO().save_checkpoint(checkpoint(), tmp_path / "x.ckpt", storage_options={})
+
+
+def test_a_checkpoint_is_removed_also_while_it_is_being_written(tmp_path):
+    files = SafeCheckpointIO()
+    for name in ("first", "second"):
+        files.save_checkpoint(checkpoint(), tmp_path / name)
+    files.remove_checkpoint(tmp_path / "second")
+    assert [f.name for f in tmp_path.iterdir()] == ["first"]
+
+
+def test_other_file_systems_are_left_to_lightning():
+    files = SafeCheckpointIO()
+    files.save_checkpoint(checkpoint(4), "memory://folder/last.ckpt")
+    assert files.load_checkpoint("memory://folder/last.ckpt")["number"] == 4
