@@ -13,6 +13,7 @@ import yaml
 
 from metalit import MetaLearner
 from metalit.checkpoints import refuse_changes, refuse_schedule_changes, run_differences
+from metalit.learners import Learner
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "reliability"
 
@@ -74,6 +75,14 @@ def test_every_changed_value_is_found_and_refused_where_it_must_be(run):
         else:
             refuse_changes(changes, allowed=False)
         refuse_changes(changes, allowed=True)
+
+
+def test_every_learner_that_an_outer_loop_trains_has_a_meta_gradient_to_compare(concrete_classes):
+    cases = importlib.import_module("gradient_cases").CASES
+    compared = {type(case.learner()).__name__ for case in cases.values()}
+    others = {"AmortizedClusterer", "FineTuned", "Readout"}  # see gradient_cases.py
+    others |= {f"Sklearn{kind}" for kind in ("Classifier", "Clusterer", "Detector", "Regressor")}
+    assert concrete_classes(Learner) - compared == others
 
 
 @pytest.mark.slow
