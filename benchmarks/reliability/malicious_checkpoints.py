@@ -2,10 +2,13 @@
 
 import copy
 import hashlib
+import importlib
 import io
 import os
 import pickle
 import struct
+import sys
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -132,7 +135,7 @@ def write_all(folder: Path, good: Path) -> dict[str, tuple[str, dict[str, str]]]
         lambda file: torch.save({**base, "extra": _with_module(folder, "State")}, file),
     )
     add("copyreg", lambda file: file.write_bytes(_by_copyreg()))
-    add("torchscript", lambda file: torch.jit.save(torch.jit.script(nn.Linear(2, 2)), str(file)))
+    add("torchscript", _save_torchscript)
     add(
         "a file within a tensor",
         lambda file: torch.save(
@@ -186,7 +189,7 @@ def write_all(folder: Path, good: Path) -> dict[str, tuple[str, dict[str, str]]]
                 base,
                 {
                     "learner": _clusterer(
-                        class_path("sklearn.cluster.FeatureAgglomeration", memory="cache")
+                        class_path("sklearn.cluster.AgglomerativeClustering", memory="cache")
                     )
                 },
             ),
@@ -199,6 +202,8 @@ def write_all(folder: Path, good: Path) -> dict[str, tuple[str, dict[str, str]]]
         for place in ("part of a clusterer", others[number % len(others)]):
             described = _described(base, places[place])
             add(f"{name} as {place}", lambda file, d=described: torch.save(d, file))
+    del sys.modules["evil"]  # else it would be one that the user has imported
+    (Path(MARK)).unlink(missing_ok=True)
     return made
 
 
@@ -229,7 +234,7 @@ def _learner(network: Any) -> dict[str, Any]:
 
 
 def _clusterer(estimator: Any) -> dict[str, Any]:
-    return class_path("metalit.learners.SklearnClusterer", clusterer=estimator, n_clusters=2)
+    return class_path("metalit.learners.SklearnClusterer", estimator=estimator, n_clusters=2)
 
 
 def _described(base: Checkpoint, arguments: dict[str, Any]) -> Checkpoint:
@@ -259,19 +264,20 @@ def _saved(value: Any) -> bytes:
 
 def _with_module(folder: Path, name: str) -> Any:
     """Make an object of a class that only the folder's module has."""
-    import importlib
-    import sys
-
     sys.path.insert(0, str(folder))
     try:
         kind = getattr(importlib.import_module("evil"), name)
-        (Path(MARK)).unlink(missing_ok=True)
         made = kind()
         made.value = 1
         return made
     finally:
         sys.path.remove(str(folder))
-        del sys.modules["evil"]  # else it is one that the user has imported
+
+
+def _save_torchscript(file: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is no longer the way to export a model
+        torch.jit.save(torch.jit.script(nn.Linear(2, 2)), str(file))
 
 
 def _by_copyreg() -> bytes:
@@ -291,8 +297,6 @@ def _nest(good: Checkpoint, bad: Checkpoint, file: Path) -> None:
 
 
 def _double(good: Checkpoint, bad: Checkpoint, file: Path) -> None:
-    import warnings
-
     torch.save(good, file)
     inside = zipfile.ZipFile(io.BytesIO(_saved(bad)))
     (pickled,) = (name for name in inside.namelist() if name.endswith("data.pkl"))

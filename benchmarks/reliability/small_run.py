@@ -1,9 +1,13 @@
 """A run that takes seconds: what the measurements of checkpoints damage, attack and change."""
 
 import contextlib
+import logging
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 CONFIG = """
 model:
@@ -39,29 +43,32 @@ trainer:
 """
 
 
-def make_run(folder: Path, *more: str) -> Path:
-    """Write data and `config.yaml`, train, and return the last checkpoint."""
-    import lightning  # noqa: F401 - its log handler keeps the stderr of now
-    import numpy as np
-
+def write_files(folder: Path, config: str = CONFIG) -> None:
+    """Write the data and `config.yaml`."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
     y = np.arange(600) % 6
-    np.savez(
-        folder / "points.npz", x=generator.normal(size=(600, 2)).astype("f4") + y[:, None], y=y
-    )
-    (folder / "config.yaml").write_text(CONFIG)
-    with contextlib.chdir(folder), quiet():
-        from metalit.main import main
+    x = (generator.normal(size=(600, 2)) + y[:, None]).astype("f4")
+    np.savez(folder / "points.npz", x=x, y=y)
+    (folder / "config.yaml").write_text(config)
 
-        main(["fit", "--config", "config.yaml", *more])
-    return next(folder.glob("runs/version_0/checkpoints/last.ckpt"))
+
+def make_run(folder: Path) -> Path:
+    """Train in a folder, and return the last checkpoint."""
+    from metalit.main import main
+
+    write_files(folder)
+    with contextlib.chdir(folder), quiet():
+        main(["fit", "--config", "config.yaml"])
+    return folder / "runs/version_0/checkpoints/last.ckpt"
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Write nothing to the terminal."""
+    logging.disable()
     with Path(os.devnull).open("w") as nothing, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with contextlib.redirect_stdout(nothing), contextlib.redirect_stderr(nothing):
+        with contextlib.redirect_stdout(nothing):
             yield
+    logging.disable(logging.NOTSET)

@@ -1,10 +1,12 @@
+import hashlib
 import sys
 
 import pytest
 import torch
 
 from metalit import MetaLearner
-from metalit.checkpoints import refuse_foreign_code
+from metalit.checkpoints import SafeCheckpointIO, load_checkpoint, refuse_foreign_code
+from metalit.estimators._weights import load_learner
 
 RUNS_CODE = [
     "os.system",
@@ -158,4 +160,28 @@ def test_a_checkpoint_cannot_choose_code_where_it_is_loaded_in_python(tmp_path, 
     torch.save({"state_dict": {}, "hyper_parameters": saved}, tmp_path / "evil.ckpt")
     with pytest.raises(ValueError, match=r"names evil_module\.Net"):
         MetaLearner.load_from_checkpoint(tmp_path / "evil.ckpt")
+    assert not modules.exists()
+
+
+def test_nothing_is_read_where_the_environment_lets_torch_run_code(tmp_path, monkeypatch):
+    torch.save({"state_dict": {}}, tmp_path / "good.ckpt")
+    load_checkpoint(tmp_path / "good.ckpt")
+    for value in ("1", "true", "y"):
+        monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", value)
+        with pytest.raises(ValueError, match="WEIGHTS_ONLY_LOAD is set but checkpoints are read"):
+            load_checkpoint(tmp_path / "good.ckpt")
+        with pytest.raises(ValueError, match="WEIGHTS_ONLY_LOAD is set but checkpoints are read"):
+            load_learner("clusterer")
+        with pytest.raises(ValueError, match="WEIGHTS_ONLY_LOAD is set but checkpoints are read"):
+            SafeCheckpointIO().load_checkpoint("memory://good.ckpt")
+
+
+def test_weights_of_a_folder_cannot_choose_code_either(tmp_path, modules):
+    description = {"class_path": "evil_module.Net", "init_args": {}}
+    file = tmp_path / "mine.pt"
+    torch.save({"state_dict": {}, "description": description}, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    (tmp_path / "SHA256SUMS").write_text(f"{digest}  mine.pt\n")
+    with pytest.raises(ValueError, match=r"names evil_module\.Net"):
+        load_learner("mine", tmp_path)
     assert not modules.exists()
