@@ -1,6 +1,7 @@
 """The command line: Lightning's CLI, with run folders and one-line errors."""
 
 import logging
+import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,7 @@ from .checkpoints import (
     run_differences,
     set_aside,
 )
+from .config_files import check_configs, refuse_nothing
 from .data import EpisodeDataModule, MetaBatchSampler
 from .loggers import CSV, RunLogger, WandB
 from .messages import calm, explain, show_log
@@ -243,6 +245,7 @@ class MetalitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Choose the run folder."""
         config = self.config[self.subcommand]
+        refuse_nothing(config, {"trainer": Trainer, **CALLBACKS})
         # the rank is an attribute of a function, which Lightning sets
         if config.trainer.fast_dev_run or rank_zero_only.rank != 0:  # type: ignore[attr-defined]
             return
@@ -319,6 +322,8 @@ def main(args: ArgsType = None) -> MetalitCLI:
     signals = StopSignals()
     signals.listen()  # what is told before the loops begin ends the process at once
     try:
+        if args is None or isinstance(args, list):
+            check_configs(sys.argv[1:] if args is None else args)
         return MetalitCLI(args)
     finally:
         signals.ignore()

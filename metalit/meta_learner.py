@@ -78,6 +78,8 @@ class MetaLearner(LightningModule):
         max_skipped_steps: int = 10,
     ) -> None:
         super().__init__()
+        if seed < 0:
+            raise ValueError(f"model.seed={seed} must be 0 or more: raise it.")
         self.learner = learner
         self.loss = loss
         self.metric = metric

@@ -17,7 +17,13 @@ METRICS = "metrics.csv"
 
 def new_run(root: Path) -> Path:
     """Make the folder `root/version_n` of a fresh run, with the first free n."""
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"trainer.default_root_dir is {str(root)!r}, where no folder can be made "
+            f"({error.strerror}): choose another."
+        ) from error
     number = max((_number(folder) for folder in root.glob("version_*")), default=-1)
     while True:  # another process may take the number first
         number += 1

@@ -48,7 +48,8 @@ class EpisodeDataModule(LightningDataModule):
             checkpoint was made with, which is refused else.
 
     Raises:
-        ValueError: If the data hold NaN or infinity, or the tasks do not fit the data.
+        ValueError: If `seed` or `num_workers` is negative, the data hold NaN or infinity, or the
+            tasks do not fit the data.
 
     Example:
         >>> from metalit.tasks import SinusoidTasks
@@ -72,6 +73,9 @@ class EpisodeDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        for name, value in (("seed", seed), ("num_workers", num_workers)):
+            if value < 0:
+                raise ValueError(f"data.{name}={value} must be 0 or more: raise it.")
         self.dataset = dataset
         self.tasks = tasks
         self.val_tasks = val_tasks
