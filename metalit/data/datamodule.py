@@ -1,5 +1,7 @@
 """The Lightning data module that yields meta-batches of episodes."""
 
+import atexit
+import weakref
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import torch
 from lightning import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.combined_loader import _shutdown_workers_and_reset_iterator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -89,6 +92,7 @@ class EpisodeDataModule(LightningDataModule):
         self.data_may_change = False
         self._fitted: dict[str, TaskDistribution] = {}
         self._fingerprints: dict[str, str] = {}
+        self._loaders: dict[str, weakref.ref[DataLoader[Episode]]] = {}
 
     def setup(self, stage: str) -> None:
         """Fit the tasks of the stages that `stage` needs, once a process."""
@@ -131,6 +135,11 @@ class EpisodeDataModule(LightningDataModule):
             return batch.episodes
         generators = [torch.Generator().manual_seed(seed) for seed in batch.seeds]
         return tasks.transform(batch.episodes, generators)
+
+    def on_exception(self, exception: BaseException) -> None:
+        """End the workers of all loaders; Lightning ends those of the loop that runs alone."""
+        for loader in self._loaders.values():
+            _end_workers(loader)
 
     def inputs(self, split: str) -> Tensor:
         """Return the inputs of a split without labels, of shape `(N, *features)`."""
@@ -179,7 +188,7 @@ class EpisodeDataModule(LightningDataModule):
             (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         )
         dataset = EpisodeDataset(self._fitted[stage], self.seed, stage, episodes)
-        return DataLoader(
+        loader = DataLoader(
             dataset,
             batch_sampler=MetaBatchSampler(
                 episodes, self.meta_batch_size, rank, world_size, start, limit
@@ -190,6 +199,10 @@ class EpisodeDataModule(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             worker_init_fn=ignore_in_worker,
         )
+        if self.num_workers:
+            self._loaders[stage] = weakref.ref(loader)
+            atexit.register(_end_workers, self._loaders[stage])
+        return loader
 
     def _batches_done(self) -> int:
         # total.processed, not a counter of ours: it is restored before iter() is called on resume,
@@ -198,6 +211,13 @@ class EpisodeDataModule(LightningDataModule):
             return 0
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
         return int(progress.processed)
+
+
+def _end_workers(reference: "weakref.ref[DataLoader[Episode]]") -> None:
+    """End the workers of a loader, which ignore the signal that a process sends when it exits."""
+    loader = reference()
+    if loader is not None:
+        _shutdown_workers_and_reset_iterator(loader)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -231,3 +233,31 @@ def test_a_task_that_cannot_be_drawn_ends_a_worker_with_its_one_line() -> None:
     module.setup("fit")
     with pytest.raises(ValueError, match="2 tables of make_blobs"):
         next(iter(module.train_dataloader()))
+
+
+def test_the_workers_of_all_loaders_end_with_an_error():
+    data = EpisodeDataModule(SinusoidTasks(5), num_workers=1)
+    data.setup("fit")
+    loaders = [data.train_dataloader(), data.val_dataloader()]
+    iterators = [iter(loader) for loader in loaders]
+    workers = [worker for iterator in iterators for worker in iterator._workers]
+    assert [next(iterator).stage for iterator in iterators] == ["train", "val"]
+    assert all(worker.is_alive() for worker in workers)
+    data.on_exception(ValueError("something"))
+    assert not any(worker.is_alive() for worker in workers)
+
+
+def test_a_process_with_open_loaders_ends_at_once():
+    code = """
+from metalit import EpisodeDataModule
+from metalit.tasks import SinusoidTasks
+data = EpisodeDataModule(SinusoidTasks(5), num_workers=1)
+data.setup("fit")
+loader = data.train_dataloader()
+first = next(iter(loader))
+print("done", flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"done\n"
+        process.wait(timeout=10)  # a worker that is told to end by a signal stays for 20 s
+    assert process.returncode == 0
