@@ -190,6 +190,9 @@ class MetalitCLI(LightningCLI):
             config.ckpt_path = str(file)
             config.weights_only = True  # nothing in a checkpoint is ever executed
             self._compare(config)
+            # without weights and optimizer, which would stay in memory as long as the run
+            kept = {"callbacks": {"RunConfig": self._run_state()}}
+            self.checkpoint = {"global_step": self.checkpoint["global_step"], **kept}
             if command != "fit":  # which saves nothing: other settings of the checkpoints are none
                 warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
         elif command != "fit":

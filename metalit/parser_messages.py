@@ -10,9 +10,19 @@ from typing import Any, NamedTuple
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from .callbacks import LastCheckpoint
+
 MOST = 15  # options that are listed
 SECTIONS = ("model", "data", "trainer", "checkpoint", "last_checkpoint", "predictions", "summary")
-OPTIONS = (*SECTIONS, "ckpt_path", "seed_everything", "config", "print_config")
+OPTIONS = (
+    *SECTIONS,
+    "allow_changes",
+    "ckpt_path",
+    "config",
+    "print_config",
+    "seed_everything",
+    "weights_only",
+)
 CALLABLE = re.compile(r"Type \S.* expects a function or a callable class: ")
 MADE = re.compile(r"\.+ Got value: Namespace\((?:class_path='([^']*)')?.*")
 NOISE = re.compile(
@@ -67,7 +77,7 @@ def unknown_option(option: str) -> str:
         help_ = "`python -m metalit fit --help` shows all"
         return f"{option} is no option: {f'did you mean {instead}?' if similar else f'{help_}.'}"
     known: dict[str, Any] = {"trainer": Trainer, "checkpoint": ModelCheckpoint}
-    known["last_checkpoint"] = ModelCheckpoint
+    known["last_checkpoint"] = LastCheckpoint
     if first in known and rest:
         names = list(inspect.signature(known[first]).parameters)
         return f"{option} is no option: {_hint(rest.partition('.')[0], names, first)}"

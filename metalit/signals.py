@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ class StopSignals:
     Args:
         begin: Called when a loop is about to begin.
         abandon: Called before a second SIGINT ends the process at once.
+        more: Exit codes of further signals.
 
     Attributes:
         received: The first signal, None before it.
@@ -36,10 +38,13 @@ class StopSignals:
         self,
         begin: Callable[[], None] = lambda: None,
         abandon: Callable[[], None] = lambda: None,
+        more: Mapping[signal.Signals, int] = MappingProxyType({}),
     ) -> None:
         self.received: signal.Signals | None = None
         self._begin = begin
         self._abandon = abandon
+        self._codes = {**CODES, **more}
+        self._interrupted = False
         self._held = False
         self._before: dict[signal.Signals, Any] = {}
 
@@ -48,7 +53,7 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():
             self._before |= {
                 number: signal.signal(number, self._handle)
-                for number in CODES
+                for number in self._codes
                 if signal.getsignal(number) != self._handle
             }
 
@@ -61,7 +66,7 @@ class StopSignals:
 
     def register_signal_handlers(self) -> None:
         """Set the handlers, and leave it to the loop that begins now to look at the flag."""
-        self.received = None
+        self.received, self._interrupted = None, False
         self.listen()
         self._held = True
         self._begin()
@@ -71,13 +76,14 @@ class StopSignals:
         self.ignore()
 
     def _handle(self, number: int, frame: Any) -> None:
-        again = self.received == number == signal.SIGINT
+        again = number == signal.SIGINT and self._interrupted
+        self._interrupted |= number == signal.SIGINT
         self.received = self.received or signal.Signals(number)
         if again:
             self._abandon()
             os._exit(CODES[signal.SIGINT])
         if not self._held:
-            sys.exit(CODES[self.received])
+            sys.exit(self._codes[self.received])
         what = "once more to leave at once" if number == signal.SIGINT else "please wait"
         # not through a logger or sys.stderr, which may be in the middle of writing
         text = f"\n{self.received.name}: leaving at the end of this step ({what})\n"
@@ -88,7 +94,7 @@ def ignore_in_worker(worker: int) -> None:
     """Let a worker process of a loader go on when a signal is sent to all processes of a run.
 
     The main process alone decides when to leave, and ends its workers then. One that is lost goes
-    by itself, a while after a SIGTERM.
+    by itself, a while after a SIGTERM, and at once at a SIGALRM.
 
     Args:
         worker: Number of the worker, as a `worker_init_fn` gets it.

@@ -89,6 +89,21 @@ def test_a_test_leaves_too(arguments):
     assert leave("test", arguments, "test 0") == 143
 
 
+@pytest.mark.parametrize("queued", [True, False])
+def test_the_signal_that_slurm_was_asked_for_is_heard(queued, arguments, tmp_path, monkeypatch):
+    jobs = []
+    monkeypatch.setattr("metalit.callbacks.last_checkpoint.requeue", lambda: jobs.append(1))
+    values = f"{{auto_requeue: {str(queued).lower()}, requeue_signal: SIGUSR2}}"
+    path = "lightning.pytorch.plugins.environments.SLURMEnvironment"
+    slurm = f"{{class_path: {path}, init_args: {values}}}"
+    names = "JOB_ID=7 JOB_NAME=x NTASKS=1 PROCID=0 LOCALID=0 NODEID=0 NNODES=1 NODELIST=localhost"
+    for name in names.split():
+        monkeypatch.setenv(*f"SLURM_{name}".split("="))
+    assert leave("fit", [*arguments, f"--trainer.plugins=[{slurm}]"], "step 2", signal.SIGUSR2) == 0
+    assert jobs == [1] * queued
+    assert load_checkpoint(tmp_path / "runs/version_0/checkpoints/last.ckpt")["global_step"] == 2
+
+
 def test_the_handlers_of_before_are_put_back(arguments):
     before = {number: signal.getsignal(number) for number in CODES}
     leave("fit", arguments, "step 1")
@@ -112,17 +127,20 @@ def test_signals_are_a_flag_while_a_loop_looks_at_it_and_an_exit_else():
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_a_second_interrupt_leaves_at_once_and_takes_its_children_along():
+@pytest.mark.parametrize("sent", ["SIGINT SIGINT", "SIGTERM SIGINT SIGINT"])
+def test_a_second_interrupt_leaves_at_once_and_takes_its_children_along(sent):
     code = """
-import os, signal
+import os, signal, sys
 from metalit.signals import StopSignals
 heard = StopSignals(abandon=lambda: print("abandoned", flush=True))
 heard.register_signal_handlers()
-for _ in range(2):
-    os.kill(os.getpid(), signal.SIGINT)
+for name in sys.argv[1].split():
+    os.kill(os.getpid(), signal.Signals[name])
 print("still here", flush=True)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, sent], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 130
     assert done.stdout == "abandoned\n"
 

@@ -88,8 +88,12 @@ class LastCheckpoint(Checkpoint):
         trainer.callbacks = [*(c for c in callbacks if c is not self), self]  # type: ignore[attr-defined]
         folder = trainer.strategy.broadcast(str(Path(trainer.default_root_dir) / "checkpoints"))
         self.dirpath = self.dirpath or folder
+        slurm = _slurm(trainer)
+        requeue_signal = slurm.requeue_signal if slurm is not None else None
         self._signals = StopSignals(
-            partial(finish_epoch, trainer), partial(_kill_children, trainer)
+            partial(finish_epoch, trainer),
+            partial(_kill_children, trainer),
+            {requeue_signal: 0} if requeue_signal is not None else {},
         )
         trainer._signal_connector = self._signals  # type: ignore[assignment] # has the same methods
         if trainer.is_global_zero and stage == "fit":
@@ -114,7 +118,8 @@ class LastCheckpoint(Checkpoint):
         loop = trainer.fit_loop.epoch_loop
         last = loop.batch_progress.is_last_batch
         # a run that ends in the middle of an epoch goes on, when it goes on, in the middle
-        ends = not last and (trainer.should_stop or loop._is_training_done)
+        stops = trainer.should_stop and trainer.fit_loop._can_stop_early
+        ends = not last and (stops or loop._is_training_done)
         if (last or ends) and not validation_follows(trainer):
             if ends:
                 self._save(trainer)
@@ -136,8 +141,9 @@ class LastCheckpoint(Checkpoint):
         self._leave_if_asked(trainer)
 
     def on_predict_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        """Leave if it was asked for."""
-        self._leave_if_asked(trainer)
+        """Leave if it was asked for; each process for itself, since they need not have as many."""
+        if self._signals.received:
+            self._leave(trainer, self._signals.received, save=False)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at the end of an epoch; leave if it was asked for."""
@@ -188,7 +194,9 @@ class LastCheckpoint(Checkpoint):
     def _save(self, trainer: Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined] # set where mypy is blind
             return
-        trainer.save_checkpoint(self.file, weights_only=False)
+        files = trainer.strategy.checkpoint_io
+        background = {"wait": False} if isinstance(files, SafeCheckpointIO) else None
+        trainer.save_checkpoint(self.file, weights_only=False, storage_options=background)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def _leave(self, trainer: Trainer, number: signal.Signals, save: bool) -> None:
@@ -205,23 +213,28 @@ class LastCheckpoint(Checkpoint):
             if fits:
                 self._complain(trainer)
                 log.info("Go on from it: the same command with --ckpt_path last")
-            environment = trainer._accelerator_connector.cluster_environment
-            if isinstance(environment, SLURMEnvironment) and number == environment.requeue_signal:
+            slurm = _slurm(trainer)
+            if slurm is not None and slurm.auto_requeue and number == slurm.requeue_signal:
                 requeue()
-        code = CODES.get(number, 0)
         launched = isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher)
-        raise SystemExit(0 if launched and not trainer.is_global_zero else code)
+        raise SystemExit(0 if launched and not trainer.is_global_zero else CODES.get(number, 0))
 
     def _complain(self, trainer: Trainer) -> None:
-        """Raise if the last checkpoint could not be saved."""
+        """Raise if a checkpoint could not be saved, and none after it under its name."""
         files = trainer.strategy.checkpoint_io
         if isinstance(files, SafeCheckpointIO):
             files.wait()
-            if files.failure is not None:
+            if files.failures:
+                file, reason = next(iter(files.failures.items()))
                 raise OSError(
-                    f"{self.file} could not be saved ({files.failure}): make room, and "
-                    "go on from the checkpoint before it."
+                    f"{file} could not be saved ({reason}): make room, and go on from the "
+                    "checkpoint before it."
                 )
+
+
+def _slurm(trainer: Trainer) -> SLURMEnvironment | None:
+    environment = trainer._accelerator_connector.cluster_environment
+    return environment if isinstance(environment, SLURMEnvironment) else None
 
 
 def _kill_children(trainer: Trainer) -> None:

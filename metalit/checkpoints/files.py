@@ -1,11 +1,13 @@
 """Checkpoint files that are whole or absent: how they are written, checked and read."""
 
+import errno
 import hashlib
 import logging
 import os
 import re
 import struct
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -33,6 +35,7 @@ class DamagedCheckpointError(ValueError):
     """
 
     def __init__(self, file: Path, what: str) -> None:
+        self.what = what
         before = predecessor(file)
         advice = f"give its predecessor {before}" if before.is_file() else "give another"
         super().__init__(f"{file} is no checkpoint, or a damaged one ({what}): {advice}.")
@@ -50,9 +53,9 @@ def write_temporary(checkpoint: dict[str, Any], file: Path) -> Path:
     try:
         try:
             torch.save(checkpoint, beside)
-        except RuntimeError:
-            _write_more(beside)  # torch's writer does not say what the disk has said
-            raise
+        except RuntimeError as error:  # of torch's writer, which does not say what the disk said
+            _write_more(beside)
+            raise OSError(errno.EIO, str(error).splitlines()[0]) from error
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
@@ -80,6 +83,8 @@ def publish(beside: Path, file: Path) -> None:
             os.fsync(stream.fileno())
         try:
             _read(beside, "cpu")
+        except DamagedCheckpointError as error:
+            raise OSError(errno.EIO, f"it cannot be read again: {error}") from error
         except ValueError as error:
             raise ValueError(f"a checkpoint cannot be saved as {file}: {error}") from error
         if file.exists():
@@ -103,12 +108,21 @@ def load_checkpoint(file: str | Path, map_location: Any = "cpu") -> dict[str, An
 
     Raises:
         FileNotFoundError: If there is no such file.
+        OSError: If it cannot be read.
         DamagedCheckpointError: If it is not as it was written.
         ValueError: If it is no checkpoint of Lightning's, or would run code.
     """
     file = Path(file)
-    _check(file)
-    checkpoint = _read(file, map_location)
+    whole = _check(file)
+    try:
+        checkpoint = _read(file, map_location)
+    except DamagedCheckpointError as error:
+        if not whole:
+            raise
+        raise ValueError(
+            f"{file} is as it was written but cannot be read ({error.what}): try another "
+            "map_location, or a machine like the one that it was made on."
+        ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(
             f"{file} has no state_dict but must be a checkpoint of a run: give another."
@@ -127,12 +141,13 @@ def open_checkpoint(file: Path) -> tuple[Path, dict[str, Any]]:
     """
     try:
         return file, load_checkpoint(file)
-    except DamagedCheckpointError as error:
+    except (DamagedCheckpointError, OSError) as error:
         before = predecessor(file)
         if not before.is_file():
             raise
         checkpoint = load_checkpoint(before)
-        said = str(error).rpartition(": ")[0]
+        damaged = isinstance(error, DamagedCheckpointError)
+        said = str(error).rpartition(": ")[0] if damaged else f"{file} cannot be read ({error})"
         log.warning("%s; its predecessor %s is taken.", said, before.name)
         return before, checkpoint
 
@@ -159,8 +174,8 @@ def sweep(folder: Path) -> None:
         stale.unlink(missing_ok=True)
 
 
-def _check(file: Path) -> None:
-    """Refuse a file whose bytes are not those that were written."""
+def _check(file: Path) -> bool:
+    """Refuse a file whose bytes are not those that were written; return whether that is certain."""
     with file.open("rb") as stream:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, size - len(_COMMENT) - _DIGITS))
@@ -175,7 +190,7 @@ def _check(file: Path) -> None:
             digest.update(_NO_COMMENT)
             if end[len(_COMMENT) :] != digest.hexdigest().encode():
                 raise DamagedCheckpointError(file, "its SHA-256 is another")
-            return
+            return True
     # no comment at all, else it is a checksum that something has happened to
     if not end[-22:].startswith(b"PK\5\6"):
         raise DamagedCheckpointError(file, "it does not end as one")
@@ -186,6 +201,7 @@ def _check(file: Path) -> None:
         raise DamagedCheckpointError(file, str(error)) from error
     if bad is not None:
         raise DamagedCheckpointError(file, f"the checksum of {bad} is another")
+    return False
 
 
 def _read(file: Path, map_location: Any) -> Any:
@@ -203,6 +219,8 @@ def _read(file: Path, map_location: Any) -> Any:
             f"{file} holds more than tensors, numbers and text ({found[0]}): it could run code, "
             "and is not read."
         ) from error
+    except (MemoryError, OSError):
+        raise
     except Exception as error:  # torch raises EOFError, RuntimeError, KeyError and more
         raise DamagedCheckpointError(file, (str(error).splitlines() or [""])[0]) from error
 
@@ -221,12 +239,13 @@ def _keep(file: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Let the new name of a file reach the disk, too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Let the new name of a file reach the disk, too, where the file system knows how."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _write_more(file: Path) -> None:

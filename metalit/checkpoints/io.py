@@ -21,17 +21,15 @@ class SafeCheckpointIO(CheckpointIO):
 
     A checkpoint is written beside its target, in the same folder; on the disk, read again and
     found whole, it takes the target's name, and the target of before is kept as
-    `NAME.previous.ckpt`. The SHA-256 of its bytes is kept in the file itself. Training waits for
-    the writing alone; the rest is done beside it, and `wait` waits for that.
+    `NAME.previous.ckpt`. The SHA-256 of its bytes is kept in the file itself.
 
     A disk that is full or broken does not end a run: the failure is logged in one line, the
-    checkpoint of before stays, and the next one may succeed. `failure` says whether the last one
-    did.
+    checkpoint of before stays, and the next one may succeed. `failures` says which have not.
 
     Paths with a scheme, such as `s3://`, are Lightning's business, but for `weights_only`.
 
     Attributes:
-        failure: Why the last checkpoint could not be saved, None if it was.
+        failures: Files that could not be saved, and have not been since, with the reason.
 
     Example:
         >>> from lightning import Trainer
@@ -39,9 +37,9 @@ class SafeCheckpointIO(CheckpointIO):
     """
 
     def __init__(self) -> None:
-        self.failure: str | None = None
+        self.failures: dict[Path, str] = {}
         self._remote = TorchCheckpointIO()
-        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._thread: ThreadPoolExecutor | None = None  # not before it is used, to be pickled
         self._pending: tuple[Path, Future[None]] | None = None
         self._saved_once = False
 
@@ -50,13 +48,19 @@ class SafeCheckpointIO(CheckpointIO):
     ) -> None:
         """Write a checkpoint.
 
+        Args:
+            checkpoint: Tensors, numbers and text, in nested containers.
+            path: The file.
+            storage_options: `{"wait": False}` to return when all is written, and let it be checked
+                and put on the disk beside what comes next; `wait` waits for that.
+
         Raises:
-            TypeError: If `storage_options` are given.
-            ValueError: If the checkpoint of before, or the first one, holds what cannot be read
+            TypeError: If there are other `storage_options`.
+            ValueError: If the checkpoint, or one that was not waited for, holds what cannot be read
                 without running code.
         """
-        if storage_options is not None:
-            raise TypeError("storage_options are not taken: leave them out.")
+        if storage_options not in (None, {"wait": False}, {"wait": True}):
+            raise TypeError(f"storage_options={storage_options} but only wait can be given.")
         if _is_remote(path):
             self._remote.save_checkpoint(checkpoint, path)
             return
@@ -67,8 +71,10 @@ class SafeCheckpointIO(CheckpointIO):
         except OSError as error:
             self._fail(file, error)
             return
+        self._thread = self._thread or ThreadPoolExecutor(1, "checkpoint")
         self._pending = file, self._thread.submit(publish, beside, file)
-        if not self._saved_once:  # what can never be read is to be known at once
+        # what can never be read is to be known at once
+        if storage_options != {"wait": False} or not self._saved_once:
             self.wait()
             self._saved_once = True
 
@@ -82,7 +88,7 @@ class SafeCheckpointIO(CheckpointIO):
         except OSError as error:
             self._fail(file, error)
         else:
-            self.failure = None
+            self.failures.pop(file, None)
 
     def load_checkpoint(
         self,
@@ -98,9 +104,13 @@ class SafeCheckpointIO(CheckpointIO):
         return load_checkpoint(path, map_location)
 
     def remove_checkpoint(self, path: _PATH) -> None:
-        """Remove a checkpoint file."""
+        """Remove a checkpoint file, and nothing but a file.
+
+        Which one comes from a callback's state in a checkpoint, which may be anybody's.
+        """
         self.wait()
-        self._remote.remove_checkpoint(path)
+        if not _is_remote(path) and Path(path).suffix == ".ckpt":
+            Path(path).unlink(missing_ok=True)
 
     def teardown(self) -> None:
         """Wait for the last checkpoint."""
@@ -108,13 +118,11 @@ class SafeCheckpointIO(CheckpointIO):
 
     def _fail(self, file: Path, error: OSError) -> None:
         # not the error itself, whose traceback would keep the file open, and its space taken
-        self.failure = error.strerror or str(error)
+        self.failures[file] = error.strerror or str(error)
         stays = "the one before it stays" if file.exists() else "there is none yet"
         log.warning(
             "The checkpoint %s cannot be saved (%s); %s and the run goes on: make room.",
-            file,
-            self.failure,
-            stays,
+            *(file, self.failures[file], stays),
         )
 
 

@@ -1,6 +1,8 @@
 """The Lightning data module that yields meta-batches of episodes."""
 
 import atexit
+import os
+import signal
 import weakref
 from collections.abc import Callable
 from copy import deepcopy
@@ -11,6 +13,7 @@ from lightning import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.combined_loader import _shutdown_workers_and_reset_iterator
 from torch import Tensor
+from torch._C import _remove_worker_pids
 from torch.utils.data import DataLoader, Dataset
 
 from ..datasets.tensors import as_tensors
@@ -216,8 +219,19 @@ class EpisodeDataModule(LightningDataModule):
 def _end_workers(reference: "weakref.ref[DataLoader[Episode]]") -> None:
     """End the workers of a loader, which ignore the signal that a process sends when it exits."""
     loader = reference()
-    if loader is not None:
-        _shutdown_workers_and_reset_iterator(loader)
+    iterator: Any = getattr(loader, "_iterator", None)
+    if iterator is None:
+        return
+    workers = [worker for worker in iterator._workers if worker.is_alive()]
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGALRM)  # see `ignore_in_worker`
+    for worker in workers:
+        worker.join(0.5)
+        if worker.is_alive():  # in the middle of something; its end is no error of the loader's
+            _remove_worker_pids(id(iterator))
+            iterator._worker_pids_set = False
+            worker.kill()
+    _shutdown_workers_and_reset_iterator(loader)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -1,4 +1,5 @@
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -98,3 +99,30 @@ def test_a_full_disk_does_not_end_the_run_but_a_run_that_is_not_saved_is_an_erro
     said = capsys.readouterr().out
     assert "(No space left on device); there is none yet and the run goes on: make room." in said
     assert len((tmp_path / "runs/version_0/metrics.csv").read_text().splitlines()) == 1 + 6 + 1
+
+
+def test_a_stop_that_has_to_wait_saves_no_more_and_hears_signals(sinusoids, tmp_path, monkeypatch):
+    (tmp_path / "stopping.py").write_text(STOP)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "stopping", raising=False)
+    with pytest.raises(SystemExit) as left:
+        main(["fit", "--config", str(sinusoids), *STOP_OPTIONS])
+    assert left.value.code == 143
+    assert steps(tmp_path) == [9, 6]  # the signal, and the end of the first epoch
+
+
+STOP = """
+import os
+import signal
+
+from lightning.pytorch.callbacks import Callback
+
+
+class Stop(Callback):
+    def on_train_batch_end(self, trainer, *_):
+        trainer.should_stop = True
+        if trainer.global_step == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+"""
+STOP_OPTIONS = ["--trainer.min_epochs=3", "--trainer.max_epochs=4"]
+STOP_OPTIONS += ["--trainer.callbacks=stopping.Stop"]

@@ -1,9 +1,11 @@
 import hashlib
 import os
+import pickle
 import resource
 import signal
 import struct
 import subprocess
+import threading
 import zipfile
 from pathlib import Path
 
@@ -144,14 +146,14 @@ def test_a_full_disk_is_named_and_the_checkpoint_before_stays(small_disk, caplog
     files.save_checkpoint(checkpoint(1), file)
     files.save_checkpoint(checkpoint(2, size=200_000), file)
     files.wait()
-    assert files.failure is not None
+    assert files.failures == {file: "No space left on device"}
     (said,) = caplog.messages
     assert "cannot be saved (No space left on device); the one before it stays" in said
     assert load_checkpoint(file)["number"] == 1
     assert [f.name for f in small_disk.iterdir()] == ["last.ckpt"]
     files.save_checkpoint(checkpoint(3), file)  # there is room again
     files.wait()
-    assert files.failure is None
+    assert files.failures == {}
     assert load_checkpoint(file)["number"] == 3
 
 
@@ -173,17 +175,76 @@ def test_a_folder_that_cannot_be_written_is_named(caplog):
     assert "The checkpoint /proc/nowhere/last.ckpt cannot be saved (" in caplog.text
 
 
-def test_storage_options_are_refused(tmp_path):
-    with pytest.raises(TypeError, match="storage_options are not taken: leave them out"):
+def test_other_storage_options_are_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"storage_options=.. but only wait can be given"):
         SafeCheckpointIO().save_checkpoint(checkpoint(), tmp_path / "x.ckpt", storage_options={})
+
+
+def test_a_checkpoint_is_there_when_saving_returns_unless_it_need_not_be(tmp_path, monkeypatch):
+    files, let = SafeCheckpointIO(), threading.Event()
+    files.save_checkpoint(checkpoint(), tmp_path / "first.ckpt")
+    assert (tmp_path / "first.ckpt").is_file()
+    monkeypatch.setattr("metalit.checkpoints.files._sync_folder", lambda _: let.wait(10))
+    monkeypatch.setattr(Path, "replace", lambda *_: let.wait(10))
+    files.save_checkpoint(checkpoint(), tmp_path / "second.ckpt", storage_options={"wait": False})
+    assert not (tmp_path / "second.ckpt").is_file()
+    let.set()
+    files.wait()
 
 
 def test_a_checkpoint_is_removed_also_while_it_is_being_written(tmp_path):
     files = SafeCheckpointIO()
-    for name in ("first", "second"):
-        files.save_checkpoint(checkpoint(), tmp_path / name)
-    files.remove_checkpoint(tmp_path / "second")
-    assert [f.name for f in tmp_path.iterdir()] == ["first"]
+    for name in ("first.ckpt", "second.ckpt"):
+        files.save_checkpoint(checkpoint(), tmp_path / name, storage_options={"wait": False})
+    files.remove_checkpoint(tmp_path / "second.ckpt")
+    assert [f.name for f in tmp_path.iterdir()] == ["first.ckpt"]
+
+
+def test_nothing_but_a_checkpoint_file_is_removed(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    for name in (str(tmp_path), f"local://{tmp_path}", str(tmp_path / "notes.txt")):
+        SafeCheckpointIO().remove_checkpoint(name)
+    assert [f.name for f in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_it_can_be_pickled_for_processes_that_are_spawned():
+    assert pickle.loads(pickle.dumps(SafeCheckpointIO())).failures == {}
+
+
+def test_a_whole_checkpoint_is_never_called_damaged(tmp_path):
+    file = saved(tmp_path, 1, 2)
+    with pytest.raises(ValueError, match=r"as it was written but cannot be read .*map_location"):
+        load_checkpoint(file, map_location="cuda:77")
+
+
+def test_a_file_that_the_disk_does_not_give_back_gives_way_to_its_predecessor(
+    tmp_path, monkeypatch, caplog
+):
+    file, opened = saved(tmp_path, 1, 2), Path.open
+
+    def broken(self, *arguments, **named):
+        if self == file:
+            raise OSError(5, "Input/output error")
+        return opened(self, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", broken)
+    assert open_checkpoint(file)[1]["number"] == 1
+    assert "cannot be read ([Errno 5] Input/output error); its predecessor" in caplog.text
+
+
+def test_a_file_system_that_cannot_sync_folders_is_none_that_fails(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def sync_files(descriptor):
+        if Path(os.readlink(f"/proc/self/fd/{descriptor}")).is_dir():
+            raise OSError(22, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync_files)
+    files = SafeCheckpointIO()
+    files.save_checkpoint(checkpoint(1), tmp_path / "last.ckpt")
+    assert files.failures == {}
+    assert load_checkpoint(tmp_path / "last.ckpt")["number"] == 1
 
 
 def test_other_file_systems_are_left_to_lightning():
