@@ -118,23 +118,41 @@ class StepGuard:
             log.warning(text)
         self._warned.add(kind)
 
-    def state_dict(self) -> dict[str, int]:
-        """Return what a resumed run must know, as JSON primitives."""
-        return {"skipped": self.skipped, "masked": self.masked, "level": self._level}
+    def state_dict(self, model: LightningModule) -> dict[str, int]:
+        """Return what a resumed run must know, as JSON primitives; to be asked on all processes.
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from a state, an empty one if the checkpoint is of a time before there was any."""
+        Args:
+            model: The model that is trained.
+        """
+        masked, count = _sum_over_processes(model, self._tasks)
+        return {
+            "skipped": self.skipped,
+            "masked": self.masked,
+            "level": self._level,
+            "step_masked": masked,
+            "step_count": count,
+        }
+
+    def load_state_dict(self, state: dict[str, int], model: LightningModule) -> None:
+        """Go on from a state, an empty one if the checkpoint is of a time before there was any.
+
+        Args:
+            state: What `state_dict` returned.
+            model: The model that is trained.
+        """
         self.skipped = state.get("skipped", 0)
         self.masked = state.get("masked", 0)
         self._level = state.get("level", 0)
-        self._tasks = [0, 0]
+        # the tasks are those of all processes, and will be summed over them
+        first = model._trainer is None or model._trainer.is_global_zero
+        self._tasks = [state.get("step_masked", 0), state.get("step_count", 0)] if first else [0, 0]
 
 
 def _sum_over_processes(model: LightningModule, numbers: list[int]) -> list[int]:
-    if model.trainer.world_size == 1:
+    if model._trainer is None or model._trainer.world_size == 1:
         return numbers
     counts = torch.tensor(numbers, dtype=torch.int64, device=model.device)
-    total: Tensor = model.trainer.strategy.reduce(counts, reduce_op="sum")
+    total: Tensor = model._trainer.strategy.reduce(counts, reduce_op="sum")
     return [int(number) for number in total]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 from sklearn.base import BaseEstimator
-from torch import nn
+from torch import Tensor, nn
 
 Description = Any  # JSON primitives: None, bool, int, float, str, list and dict of these
 
@@ -26,7 +26,7 @@ def describe(value: object) -> Description:
 
     Raises:
         UndescribableError: If an object does not keep an argument under its name, takes any number
-            of them (as `nn.Sequential` does), or is a lambda.
+            of them (as `nn.Sequential` does), or is a lambda or a tensor.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -43,6 +43,8 @@ def describe(value: object) -> Description:
             raise UndescribableError(f"{value} has arguments without a name.")
         described = {"class_path": _path(target)}
         return {**described, "init_args": describe(value.keywords)} if value.keywords else described
+    if isinstance(value, Tensor):
+        raise UndescribableError("a tensor cannot be written in a config.")
     if inspect.isfunction(value):
         return _path(value)
     if inspect.isclass(value):
@@ -60,11 +62,15 @@ def describe_arguments(value: object) -> dict[str, Description]:
     arguments: dict[str, Description] = {}
     if type(value).__init__ is nn.Module.__init__:  # which takes any arguments and refuses them
         return arguments
-    for name, parameter in inspect.signature(type(value)).parameters.items():
+    for name, parameter in _parameters(type(value)).items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise UndescribableError(f"{_path(type(value))} takes arguments without names.")
         if hasattr(value, name):
-            arguments[name] = describe(getattr(value, name))
+            kept = getattr(value, name)
+            # `bias` of nn.Linear and many more: true makes a parameter, false leaves None
+            made = isinstance(parameter.default, bool) and parameter.annotation in (bool, "bool")
+            is_made = made and (kept is None or isinstance(kept, Tensor))
+            arguments[name] = kept is not None if is_made else describe(kept)
         elif parameter.default is parameter.empty or not _path(type(value)).startswith("torch."):
             raise UndescribableError(f"{_path(type(value))} does not keep its argument {name!r}.")
     return arguments
@@ -84,6 +90,13 @@ def build_arguments(target: type, arguments: dict[str, Description]) -> dict[str
     except ArgumentError as error:
         raise ValueError(f"cannot build {target.__name__}: {error}") from error
     return dict(parser.instantiate(config).target.items(branches=False)) if arguments else {}
+
+
+def _parameters(target: type) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(target).parameters
+    except ValueError as error:  # it is written in C
+        raise UndescribableError(f"{_path(target)} does not say its arguments.") from error
 
 
 def _path(target: Any) -> str:

@@ -230,7 +230,7 @@ class MetaLearner(LightningModule):
         """
         optimizers = [] if self._trainer is None else self._trainer.optimizers
         check_finite(self, optimizers, "and is not saved")
-        checkpoint["guard"] = self._guard.state_dict()
+        checkpoint["guard"] = self._guard.state_dict(self)
         class_path = f"{type(self).__module__}.{type(self).__qualname__}"
         checkpoint["hyper_parameters"] = {
             "_class_path": class_path,
@@ -239,8 +239,8 @@ class MetaLearner(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting skipped steps."""
-        self._guard.load_state_dict(checkpoint.get("guard", {}))
+        """Go on counting skipped steps and tasks left out."""
+        self._guard.load_state_dict(checkpoint.get("guard", {}), self)
 
     def description(self) -> dict[str, Any]:
         """Return the arguments of this object as JSON primitives; what cannot be said is left out.

@@ -302,4 +302,7 @@ def _arguments(target: str) -> list[str]:
     """Return the names of the arguments of a class, by its import path."""
     module, _, name = target.rpartition(".")
     found: Any = getattr(import_module(module), name)
-    return list(inspect.signature(found).parameters)
+    try:
+        return list(inspect.signature(found).parameters)
+    except ValueError:  # as of torch.Tensor, which is built in
+        return []

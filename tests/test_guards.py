@@ -5,9 +5,12 @@ As a script, `test_guards.py FOLDER DEVICES` is the training that the last test 
 
 import json
 import logging
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Collection
+from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -22,6 +25,7 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 
 from metalit import Episode, EpisodeDataModule, MetaLearner
+from metalit.callbacks import LastCheckpoint
 from metalit.guards import StepGuard
 from metalit.inner_loops import GradientDescent
 from metalit.learners import MAML
@@ -74,6 +78,7 @@ class Poison(Callback):
     ) -> None:
         self.steps, self.batches, self.tasks, self.value = steps, batches, list(tasks), value
         self.states: dict[int, Any] = {}
+        self.stop_after: int | None = None  # meta-batches
 
     def on_train_batch_start(
         self, trainer: Any, pl_module: Any, batch: Episode, batch_idx: int
@@ -90,6 +95,8 @@ class Poison(Callback):
         self.states[trainer.global_step] = deepcopy(
             [*pl_module.state_dict().values(), *_tensors(optimizer.state_dict()["state"])]
         )
+        if trainer.fit_loop.epoch_loop.batch_progress.total.processed == self.stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _tensors(state: dict[int, dict[str, Any]]) -> list[torch.Tensor]:
@@ -255,6 +262,30 @@ def test_a_resumed_run_stops_at_the_step_of_the_uninterrupted_one(tmp_path: Path
     assert state["skipped"] == 4
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+@pytest.mark.parametrize("bad", [[2], [3], [2, 3]])
+def test_a_run_resumed_in_the_middle_of_a_step_knows_the_tasks_of_its_first_half(
+    bad: list[int], tmp_path: Path
+) -> None:
+    def run(folder: Path, stop: int | None = None, resume: Path | None = None) -> tuple[Any, Any]:
+        poison, model = Poison(batches=bad, tasks=range(4)), make_model()
+        saver, rows = LastCheckpoint(str(folder)), Rows()
+        options = {"accumulate_grad_batches": 2, "enable_checkpointing": True}
+        trainer = make_trainer(folder, poison, saver, logger=rows, **options)
+        poison.stop_after = stop
+        with suppress(SystemExit):
+            trainer.fit(model, make_data(8), ckpt_path=resume, weights_only=True)
+        return poison.states[max(poison.states)], model._guard.state_dict(model)
+
+    weights, state = run(tmp_path / "whole")
+    run(tmp_path, stop=3)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["guard"]
+    assert (saved["step_masked"], saved["step_count"]) == (4 * (2 in bad), 4)
+    resumed = run(tmp_path, resume=tmp_path / "last.ckpt")
+    assert same(resumed[0], weights)
+    assert resumed[1] == state
+
+
 def test_a_checkpoint_from_before_there_were_guards_goes_on(tmp_path: Path) -> None:
     model, trainer = make_model(), make_trainer(tmp_path)
     trainer.fit(model, make_data(2))
@@ -318,7 +349,7 @@ def test_a_run_of_which_every_step_is_skipped_is_no_success(tmp_path: Path) -> N
 
 def test_the_state_of_the_guard_is_whole_numbers() -> None:
     guard = StepGuard(3)
-    state = guard.state_dict()
+    state = guard.state_dict(make_model())
     assert json.loads(json.dumps(state)) == state
     assert all(type(value) is int for value in state.values())
 
@@ -347,6 +378,10 @@ def run(folder: Path, devices: int) -> None:
             else:
                 super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
 
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+            if args[-1] == 4:  # the first of the two meta-batches of step 2
+                trainer.save_checkpoint(folder / "middle.ckpt")
+
     rows, poison = Rows(), Whole(steps=[3], batches=[1], tasks=[0, 1])
     trainer = make_trainer(
         folder,
@@ -358,13 +393,17 @@ def run(folder: Path, devices: int) -> None:
         strategy="ddp" if devices > 1 else "auto",
         accumulate_grad_batches=2,
     )
-    trainer.fit(make_model(optimizer=OPTIMIZERS["AdamW"]), make_data(12))
+    model = make_model(optimizer=OPTIMIZERS["AdamW"])
+    trainer.fit(model, make_data(12))
     keys = ("guard/skipped_steps", "train/masked_tasks", "val/masked_tasks", "val/loss")
     record = {
         "rows": {key: rows.found(key) for key in keys},
         "weights": [p.tolist() for p in trainer.model.parameters()],
-        "guard": trainer.lightning_module._guard.state_dict(),
+        "guard": model._guard.state_dict(model),
+        "middle": torch.load(folder / "middle.ckpt", weights_only=True)["guard"],
     }
+    model._guard.load_state_dict(record["middle"], model)
+    record["loaded"] = model._guard.state_dict(model)
     (folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(record))
 
 
@@ -383,6 +422,8 @@ def test_two_processes_agree_on_what_is_skipped_and_left_out(tmp_path: Path) -> 
     assert alone["rows"]["train/masked_tasks"] == [[0, 2], [2, 8]]
     assert first["weights"] == second["weights"]
     assert first["guard"] == second["guard"] == alone["guard"]
+    assert first["middle"] == alone["middle"] == first["loaded"] == second["loaded"]
+    assert alone["middle"]["step_masked"] == alone["middle"]["step_count"] == 4
     for a, b in zip(first["weights"], alone["weights"], strict=True):
         torch.testing.assert_close(torch.tensor(a), torch.tensor(b), rtol=1e-4, atol=1e-6)
     for key in ("guard/skipped_steps", "train/masked_tasks"):

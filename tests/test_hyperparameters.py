@@ -1,9 +1,11 @@
 import json
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning import Trainer
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_moons
 from sklearn.decomposition import PCA
@@ -13,9 +15,9 @@ from metalit import EpisodeDataModule, MetaLearner
 from metalit.hyperparameters import UndescribableError, build_arguments, describe
 from metalit.inner_loops import GradientDescent
 from metalit.learners import MAML
-from metalit.metrics import Accuracy
+from metalit.metrics import Accuracy, MeanSquaredError
 from metalit.networks import MLP
-from metalit.tasks import BlobTasks, ClusterTasks
+from metalit.tasks import BlobTasks, ClusterTasks, SinusoidTasks
 
 
 class Forgetful(nn.Module):
@@ -31,6 +33,10 @@ UNDESCRIBABLE = [
     lambda x: x,
     partial(int, "1"),
     nn.Sequential(nn.Linear(1, 1)),
+    torch.zeros(2),
+    nn.Parameter(torch.zeros(2)),
+    nn.CrossEntropyLoss(weight=torch.ones(2)),
+    range(3),
 ]
 
 
@@ -96,6 +102,49 @@ def test_nested_objects_are_built_again() -> None:
     assert built.inner_loop.first_order
     assert built.inner_loss.label_smoothing == 0.1
     assert isinstance(built.network.activation, nn.Tanh)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(nn.Linear, 2, 3),
+        partial(nn.Bilinear, 2, 2, 3),
+        partial(nn.Conv2d, 1, 2, 3, padding="same"),
+        partial(nn.Conv1d, 1, 2, 3, stride=2),
+        partial(nn.ConvTranspose2d, 1, 2, (3, 2)),
+        partial(nn.LayerNorm, 4),
+        partial(nn.LayerNorm, (2, 4), elementwise_affine=False),
+    ],
+)
+def test_layers_of_torch_are_built_again_with_a_bias_or_without(make: Any, bias: bool) -> None:
+    layer = make(bias=bias)
+    description = json.loads(json.dumps(describe(layer)))
+    assert description["init_args"]["bias"] == (layer.bias is not None)
+    assert not {"device", "dtype"} & set(description["init_args"])
+    built = build_arguments(MAML, {"network": description})["network"]
+    assert describe(built) == description
+    assert str(built) == str(layer)
+    built.load_state_dict(layer.state_dict())
+
+
+def test_a_layer_of_torch_as_a_network_is_loaded_from_a_checkpoint(tmp_path: Path) -> None:
+    network = nn.Linear(1, 1)
+    maml = MAML(network, GradientDescent(lr=0.01), nn.MSELoss())
+    trainer = Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        max_steps=1,
+        limit_val_batches=0,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    data = EpisodeDataModule(SinusoidTasks(3), meta_batch_size=2, episodes_per_epoch=2)
+    trainer.fit(MetaLearner(maml, nn.MSELoss(), MeanSquaredError()), data)
+    (file,) = tmp_path.rglob("*.ckpt")
+    loaded: Any = MetaLearner.load_from_checkpoint(file).learner
+    assert torch.equal(loaded.network.weight, network.weight)
 
 
 def test_estimators_and_functions_inside_tasks_are_built_again() -> None:

@@ -72,3 +72,8 @@ def test_an_unknown_option_is_answered_with_what_may_be_meant(option, said):
 def test_text_of_others_only_loses_its_line_breaks():
     assert explain_parser("one\n  two") == "one two"
     assert explain_parser("") == "nothing is said about it."
+
+
+def test_a_class_without_a_signature_does_not_stand_in_the_way_of_the_message():
+    text = "Problem with given class_path 'torch.Tensor':\n  Option 'days' is not accepted"
+    assert "days is no option" in explain_parser(text)

@@ -110,6 +110,8 @@ CLASSES: dict[str, list[tuple[Place, Any]]] = {
 HARMLESS = ("model.tasks", "model.chunk", "model.compiled", "model.max_skipped_steps")
 HARMLESS += ("data.num_workers", "data.test_*", "model.optimizer.*")
 EPISODES = ("trainer.limit_train_batches", "trainer.limit_val_batches", "trainer.overfit_batches")
+CHOSEN_BY_RUN = ("trainer.logger.save_dir",)
+"""What a run sets itself: all that it writes goes into its folder."""
 
 
 def must_be_refused(name: str) -> bool:

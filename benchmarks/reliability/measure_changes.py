@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 from changed_values import (
+    CHOSEN_BY_RUN,
     CLASSES,
     CONFIGS,
     DATA_CHANGES,
@@ -107,7 +108,7 @@ def resume(run: Path, config: dict[str, Any], place: Place | None, value: Any) -
         return {**case, "outcome": "silent", "broken": f"exit code {done.code}, {last}"}
     case["has"] = (done.said.partition(HAS)[2].splitlines() or ["unknown"])[0]
     if done.code == 0:
-        wrong = must_be_refused(case["name"]) or case["has"] not in ("unknown", json.dumps(value))
+        wrong = must_be_refused(case["name"]) or not has_it(case["has"], place, value)
         return {**case, "outcome": "listed", "broken": f"has {case['has']}" if wrong else ""}
     if done.code is None:  # as one that waits for the other nodes of trainer.num_nodes
         return {**case, "outcome": "listed, then waits", "broken": ""}
@@ -130,14 +131,22 @@ def _allowed(
     has = (done.said.partition(HAS)[2].splitlines() or ["unknown"])[0]
     said = (done.complained.strip().splitlines() or [""])[-1]
     ends_well = done.code == 0 or (done.code == 2 and "allow_changes" not in said)
-    fine = (
-        ends_well and has in ("unknown", json.dumps(value)) and "Traceback" not in done.complained
-    )
+    fine = ends_well and has_it(has, place, value) and "Traceback" not in done.complained
     return {
         "has": has,
         "allowed": "goes on" if done.code == 0 else said,
         "broken": "" if fine else f"allowed, but has {has}: {said}",
     }
+
+
+def has_it(has: str, place: Place, value: Any) -> bool:
+    """Return whether what an object holds, as JSON, is what was typed, or cannot be told."""
+    if has in ("unknown", json.dumps(value)) or dotted(place) in CHOSEN_BY_RUN:
+        return True
+    held = json.loads(has)
+    if isinstance(held, float) and isinstance(value, int | float):
+        return abs(held) == abs(value)  # 2 became 2.0; EarlyStopping keeps -min_delta
+    return isinstance(held, str) and isinstance(value, str) and held.endswith(f"/{value}")
 
 
 def resume_with_data(run: Path, full: dict[str, Any], change: str) -> dict[str, Any]:
