@@ -38,6 +38,7 @@ from .callbacks import LastCheckpoint, RunSummary
 from .checkpoints import (
     GivenSettings,
     SafeCheckpointIO,
+    changed_arguments,
     differences,
     open_checkpoint,
     refuse_changes,
@@ -124,6 +125,7 @@ class MetalitCLI(LightningCLI):
         self.checkpoint: dict[str, Any] = {}
         self.going_on = False
         self.optimizer_settings: dict[str, Any] = {}
+        self.changed_arguments: dict[str, set[str]] = {}
         strict = {"exit_on_error": False, "allow_abbrev": False}
         try:
             super().__init__(
@@ -221,7 +223,9 @@ class MetalitCLI(LightningCLI):
         before = {**now, "model": model} if described is None else self._primitives(described)
         run = self._run_state().get("config")
         if command == "fit" and run is not None:
-            changes = run_differences({**yaml.safe_load(run), "model": before["model"]}, now)
+            so_far = {**yaml.safe_load(run), "model": before["model"]}
+            changes = run_differences(so_far, now)
+            self.changed_arguments = changed_arguments(so_far, now)
         else:
             changes = differences("model", before["model"], now["model"])
             if command == "fit":
@@ -291,7 +295,7 @@ class MetalitCLI(LightningCLI):
             trainer.strategy.checkpoint_io = SafeCheckpointIO()
         if self.checkpoint and self.subcommand == "fit":
             callbacks = trainer.callbacks  # type: ignore[attr-defined] # set where mypy is blind
-            callbacks.insert(0, GivenSettings(self.optimizer_settings))
+            callbacks.insert(0, GivenSettings(self.optimizer_settings, self.changed_arguments))
         return trainer
 
     def after_instantiate_classes(self) -> None:

@@ -1,6 +1,7 @@
 """Run folders: where a run writes, and which checkpoint `last` and `best` mean."""
 
 import csv
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -10,6 +11,8 @@ from typing import Any
 import yaml
 
 from .checkpoints import predecessor
+
+log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.csv"
@@ -104,16 +107,25 @@ def write_rows(file: Path, names: Sequence[str], rows: Sequence[Mapping[str, str
 def cut_metrics(file: Path, step: int, count: int | None = None) -> None:
     """Drop the rows of `metrics.csv` that a resumed run will write again.
 
-    Where rows are dropped, the file as it was is kept beside it under a numbered name.
+    Where rows are dropped, the file as it was is kept beside it under a numbered name. Rows that
+    were never written, since the disk was full or the power failed, are warned of.
 
     Args:
-        file: The file; nothing is done where there is none.
+        file: The file; nothing is dropped where there is none.
         step: Outer steps that the checkpoint was made after.
         count: Rows that there were then; None keeps those of the steps before.
     """
-    if not file.is_file():
+    names, rows = read_rows(file) if file.is_file() else ([], [])
+    if count is not None and len(rows) < count:
+        log.warning(
+            "%s has %d of the %d rows that the checkpoint counts: the others never reached the "
+            "disk, or were cut since.",
+            short(file),
+            len(rows),
+            count,
+        )
+    if not names:
         return
-    names, rows = read_rows(file)
     if count is None:
         kept = [row for row in rows if row.get("step") and int(row["step"]) < step]
     else:

@@ -139,6 +139,23 @@ def test_a_full_disk_is_tried_again_rarely(tmp_path, monkeypatch):
     assert len(rows_in(tmp_path / "metrics.csv")) == 1001
 
 
+def test_rows_are_on_the_disk_before_a_checkpoint_counts_them(tmp_path, monkeypatch):
+    logger, synced, fsync = CSV(str(tmp_path)), [], os.fsync
+
+    def watched(descriptor):
+        synced.append((os.readlink(f"/proc/self/fd/{descriptor}"), os.fstat(descriptor).st_size))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    assert logger.rows == 0
+    logger.log_metrics({"train/loss": 0.5}, 0)
+    logger.log_metrics({"train/loss": 0.5}, 1)
+    assert synced == []
+    assert logger.rows == 2
+    file = tmp_path / "metrics.csv"
+    assert synced == [(str(file), file.stat().st_size)]
+
+
 def test_a_torn_last_row_is_dropped_when_the_run_goes_on(tmp_path):
     (tmp_path / "metrics.csv").write_text("step,train/loss\n0,0.5\n1,0.")
     CSV(str(tmp_path)).log_metrics({"train/loss": 0.25}, 1)

@@ -134,6 +134,24 @@ def test_rows_from_the_step_of_the_checkpoint_on_and_a_torn_row_are_dropped(tmp_
     assert sorted(os.listdir(tmp_path)) == ["metrics.1.csv", "metrics.csv"]
 
 
+def test_rows_that_a_checkpoint_knows_and_the_file_lacks_are_warned_of(tmp_path, caplog):
+    file = tmp_path / "metrics.csv"
+    cut_metrics(file, 2, 0)
+    file.write_text("step,train/loss\n0,1.5\n1,0.1\n2,3.")
+    cut_metrics(file, 2, 2)
+    assert caplog.messages == []
+    cut_metrics(file, 2, 5)
+    assert file.read_text().split() == ["step,train/loss", "0,1.5", "1,0.1"]
+    file.unlink()
+    cut_metrics(file, 2, 1)
+    assert not file.exists()
+    assert caplog.messages == [
+        f"{file} has {kept} of the {count} rows that the checkpoint counts: the others never "
+        "reached the disk, or were cut since."
+        for kept, count in ((2, 5), (0, 1))
+    ]
+
+
 def test_equal_configs_are_written_once(tmp_path):
     file = tmp_path / "config.yaml"
     for text in ("a: 1\n", "a: 1\nckpt_path: x\n", "a: 2\n", "a: 2\n", "a: 3\n"):

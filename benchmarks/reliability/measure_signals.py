@@ -73,7 +73,7 @@ def stop_and_go_on(
         faults.append(f"exit code {run.returncode}: {said[-600:]}")
     if seconds > LIMIT:
         faults.append(f"left after {seconds:.0f} s")
-    if _alive(run.pid):
+    if is_alive(run.pid):
         faults.append("processes are left")
         os.killpg(run.pid, signal.SIGKILL)
     rest = start(folder, *options)
@@ -83,7 +83,7 @@ def stop_and_go_on(
     return {"seconds": round(seconds, 1), "code": run.returncode, "faults": faults}
 
 
-def _alive(group: int) -> bool:
+def is_alive(group: int) -> bool:
     """Return whether a process of a group is left a moment later."""
     for _ in range(50):
         try:

@@ -2,6 +2,7 @@
 
 from .differences import (
     GivenSettings,
+    changed_arguments,
     differences,
     refuse_changes,
     refuse_schedule_changes,
@@ -22,6 +23,7 @@ __all__ = [
     "DamagedCheckpointError",
     "GivenSettings",
     "SafeCheckpointIO",
+    "changed_arguments",
     "differences",
     "load_checkpoint",
     "open_checkpoint",

@@ -1,7 +1,7 @@
 """What the command line changes about the configuration that a checkpoint was made with."""
 
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from inspect import signature
 from math import isnan
 from typing import Any
 
@@ -28,6 +28,14 @@ EPISODES = ("trainer.limit_train_batches", "trainer.limit_val_batches", "trainer
 
 ABOUT_THIS_START = {"allow_changes", "ckpt_path", "config", "weights_only"}
 """Options that say how a run was started, and nothing about the run."""
+
+
+SECTIONS = {
+    "checkpoint": "lightning.pytorch.callbacks.ModelCheckpoint",
+    "last_checkpoint": "metalit.callbacks.LastCheckpoint",
+    "summary": "metalit.callbacks.RunSummary",
+}
+"""Callbacks that have a section of the configuration for themselves."""
 
 
 def differences(name: str, saved: Any, given: Any) -> Changes:
@@ -99,36 +107,58 @@ def refuse_schedule_changes(changes: Changes) -> None:
         )
 
 
+def changed_arguments(saved: dict[str, Any], given: dict[str, Any]) -> dict[str, set[str]]:
+    """Return the names of the arguments of callbacks that differ, by class path.
+
+    Args:
+        saved: Configuration of the run so far.
+        given: Configuration of the run that goes on.
+    """
+    before = dict(_callbacks(saved))
+    return {
+        path: {name for name, value in arguments.items() if before[path].get(name) != value}
+        for path, arguments in _callbacks(given)
+        if path in before
+    }
+
+
+def _callbacks(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return class path and arguments of every callback of a configuration."""
+    for section, path in SECTIONS.items():
+        yield path, config.get(section) or {}
+    listed = config.get("trainer", {}).get("callbacks") or []
+    for each in listed if isinstance(listed, list) else [listed]:
+        yield each["class_path"], each.get("init_args") or {}
+
+
 class GivenSettings(Callback):
-    """Lets what the user gives win over what the states in a checkpoint bring along.
+    """Lets what the user has changed win over what the states in a checkpoint bring along.
 
     A resumed optimizer brings its learning rate, an `EarlyStopping` its patience.
 
     Args:
         optimizer: Settings of the optimizer that have changed.
+        arguments: Names of the arguments that have changed, by class path of the callback.
     """
 
-    def __init__(self, optimizer: dict[str, Any]) -> None:
+    def __init__(self, optimizer: dict[str, Any], arguments: dict[str, set[str]]) -> None:
         self.optimizer = optimizer
-        self._arguments: list[tuple[Callback, dict[str, Any]]] = []
+        self.arguments = {path.rpartition(".")[2]: names for path, names in arguments.items()}
+        self._given: list[tuple[Callback, dict[str, Any]]] = []
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Look at the arguments of all callbacks, whose states are restored after this."""
         for callback in trainer.callbacks:  # type: ignore[attr-defined] # set where mypy is blind
-            names = signature(type(callback)).parameters
-            simple = {
-                name: value
-                for name, value in vars(callback).items()
-                if name in names and isinstance(value, bool | int | float | str)
-            }
-            self._arguments.append((callback, simple))
+            names = self.arguments.get(type(callback).__name__, set())
+            given = {name: value for name, value in vars(callback).items() if name in names}
+            self._given.append((callback, given))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put back the arguments."""
-        for callback, arguments in self._arguments:
-            vars(callback).update(arguments)
+        for callback, given in self._given:
+            vars(callback).update(given)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set the optimizer, which was restored by now."""

@@ -22,8 +22,27 @@ PARTS = (nn.Module, BaseEstimator, Optimizer, LRScheduler)
 PACKAGES = ("metalit", "sklearn", "torch")
 """Installed for sure, so that their modules may be imported where a checkpoint names them."""
 
+MODEL = (
+    "anomaly_scores",
+    "augmentations",
+    "combinations",
+    "graphs",
+    "inner_loops",
+    "learners",
+    "losses",
+    "meta_learner",
+    "metrics",
+    "networks",
+    "partitions",
+    "pseudo_labels",
+)
+"""Modules of metalit whose classes a model may be made of; others start processes, or write."""
+
 MATHS = ("torch", "torch._C._nn", "torch._C._special", "torch.nn.functional")
-"""Modules of functions that only compute."""
+"""Modules of functions that only compute, but for those that make files."""
+
+FILES = ("from_file", "save", "load")
+"""Names of functions that read or write files."""
 
 Texts = Iterator[tuple[str, str]]
 
@@ -33,7 +52,8 @@ def refuse_foreign_code(description: Any, file: str | Path, trusted: Any = None)
 
     To build a model from its description, modules are imported and objects called, which a
     checkpoint must not choose freely. It may name classes of what a model is made of, defined in
-    metalit, scikit-learn, `torch.nn`, `torch.optim` or a module that was imported already;
+    some modules of metalit, in scikit-learn, `torch.nn`, `torch.optim` or a module that was
+    imported already;
     functions of torch that only compute; and, word for word, what the user's own configuration
     names. No module is imported but those of these three packages.
 
@@ -58,7 +78,7 @@ def refuse_foreign_code(description: Any, file: str | Path, trusted: Any = None)
                 f"{file} names {text}, and a checkpoint may not choose what code is run: if it is "
                 "yours, import its module first, or give the model with --config."
             )
-        if _is_settings_file(text) or (_last(key) == "memory" and os.path.isdir(text)):
+        if _is_settings_file(text) or (key.endswith("memory") and os.path.isdir(text)):
             raise ValueError(
                 f"{file} names {text} on this disk, and a checkpoint may not choose what is read: "
                 "move it away, or give the model with --config."
@@ -91,10 +111,6 @@ def _texts(key: str, value: Any) -> Texts:
             return
         if parsed != value:
             yield from _texts(key, parsed)
-
-
-def _last(key: str) -> str:
-    return key.rpartition(".")[2]
 
 
 def _may_run_code(text: str) -> bool:
@@ -146,14 +162,14 @@ def _is_harmless(found: Any) -> bool:
     package = module.partition(".")[0]
     if isclass(found):
         if package == "metalit":
-            return module != "metalit.main"
+            return module.split(".")[1] in MODEL
         below = module.startswith(("torch.nn.", "torch.optim.")) or package != "torch"
         return issubclass(found, PARTS) and below
     if package == "metalit":  # a function that makes a part, as those in configs do
         made = signature(found).return_annotation
         return isclass(made) and issubclass(made, PARTS)
     computes = isinstance(found, BuiltinFunctionType) or module == "torch.nn.functional"
-    return module in MATHS and computes
+    return module in MATHS and computes and found.__name__ not in FILES
 
 
 def _is_settings_file(text: str) -> bool:

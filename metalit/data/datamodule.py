@@ -16,12 +16,12 @@ from torch import Tensor
 from torch._C import _remove_worker_pids
 from torch.utils.data import DataLoader, Dataset
 
+from ..datasets.fingerprint import fingerprint
 from ..datasets.tensors import as_tensors
 from ..episodes import Episode
 from ..signals import ignore_in_worker
 from ..tasks import TaskDistribution
 from .episode_dataset import EpisodeDataset, MetaBatch
-from .fingerprint import fingerprint
 from .sampler import MetaBatchSampler
 
 
@@ -174,11 +174,15 @@ class EpisodeDataModule(LightningDataModule):
         return self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
 
     def _fit(self, tasks: TaskDistribution, split: str) -> TaskDistribution:
-        if self.dataset is None:
-            return tasks
-        x, y = as_tensors(self.dataset(split))
-        self._fingerprints[split] = fingerprint(x, y)
-        return tasks.fit(x, y)
+        found = []
+        if self.dataset is not None:
+            x, y = as_tensors(self.dataset(split))
+            found.append(fingerprint(x, y))
+            tasks = tasks.fit(x, y)
+        found += tasks.fingerprints()
+        if found:
+            self._fingerprints[split] = " ".join(found)
+        return tasks
 
     def _loader(
         self,

@@ -6,6 +6,7 @@ import os
 import time
 from argparse import Namespace
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,16 @@ class CSV(RunLogger):
 
     @property
     def rows(self) -> int:
-        """Rows of the file, with those that wait to be written."""
+        """Rows of the file, which are on the disk from now on, with those that wait for space."""
+        with suppress(OSError):  # a row that is lost for that is warned of when the run goes on
+            descriptor = os.open(self.file, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        return self._count_rows()
+
+    def _count_rows(self) -> int:
         if self._count is None:
             self._count = len(read_rows(self.file)[1]) if self.file.is_file() else 0
         return self._count
@@ -57,7 +67,7 @@ class CSV(RunLogger):
         row: dict[str, Any] = {**metrics, "step": step}
         if self._command != "fit":  # Lightning would say step 0 and epoch 0
             row = {name: value for name, value in metrics.items() if name != "epoch"}
-        self._count = self.rows + 1
+        self._count = self._count_rows() + 1
         self._waiting.append(row)
         if time.monotonic() >= self._retry_at:
             self._write()

@@ -104,11 +104,10 @@ def kill_children(pid: int, first: Callable[[], None] | None = None) -> None:
         pid: The process.
         first: Is called when the children are known, to end the process before them.
     """
-    children = [
-        int(child)
-        for file in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in file.read_text().split()
-    ]
+    children: list[int] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # the thread may have ended by now
+            children += map(int, file.read_text().split())
     if first is not None:
         first()
     for child in children:

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..datasets.fingerprint import fingerprint
 from ..datasets.tensors import as_tensors
 
 Table = TypeVar("Table")
@@ -35,6 +36,7 @@ class LabelledTables(Generic[Table]):
         self.split = split
         self.prepare = prepare
         self._tables: list[Table] = []
+        self._fingerprints: list[str] = []
 
     def fit(self, x: Tensor, y: Tensor | None) -> None:
         """Take inputs and labels, where there are no data sets."""
@@ -49,5 +51,12 @@ class LabelledTables(Generic[Table]):
                     f"{self.owner} has no data: give `datasets`, or a `dataset` to the data module."
                 )
             made = [as_tensors(make(self.split)) for make in self.datasets]
+            self._fingerprints = [fingerprint(*tensors) for tensors in made]
             self._tables = [self.prepare(*tensors) for tensors in made]
         return self._tables
+
+    def fingerprints(self) -> list[str]:
+        """Return the fingerprints of the data sets, which are read now."""
+        if self.datasets is not None:
+            self.read()
+        return self._fingerprints

@@ -30,6 +30,13 @@ class TaskDistribution(ABC):
         """
         return self
 
+    def fingerprints(self) -> list[str]:
+        """Return the SHA-256 of all data that the tasks read themselves, which they read now.
+
+        A run is not resumed with others. Tasks that learn from `fit` alone have none.
+        """
+        return []
+
     def at(self, number: int) -> "TaskDistribution":
         """Return the distribution that training episode `number` comes from: always the same.
 

@@ -67,6 +67,10 @@ class ClassOutTasks(TaskDistribution):
         self._tables.fit(x, y)
         return self
 
+    def fingerprints(self) -> list[str]:
+        """Read the `datasets`, and tell them from others."""
+        return self._tables.fingerprints()
+
     def sample(self, generator: torch.Generator) -> Episode:
         """Draw a data set, its classes, columns and rows."""
         random = np.random.default_rng(draw_seed(generator))

@@ -45,6 +45,10 @@ class JointTasks(TaskDistribution):
         self.tasks.fit(x, y)
         return self
 
+    def fingerprints(self) -> list[str]:
+        """Return those of the tasks."""
+        return self.tasks.fingerprints()
+
     def at(self, number: int) -> TaskDistribution:
         """Return the joint rows of what the tasks are at this episode."""
         return JointTasks(self.tasks.at(number))

@@ -53,6 +53,14 @@ class MixedTasks(TaskDistribution):
         self.tasks = fitted
         return self
 
+    def fingerprints(self) -> list[str]:
+        """Return those of all the distributions."""
+        found = []
+        for number, tasks in enumerate(self.tasks):
+            with _named(number, tasks):
+                found += tasks.fingerprints()
+        return found
+
     def at(self, number: int) -> TaskDistribution:
         """Return the mixture of what the distributions are at this episode."""
         return MixedTasks([tasks.at(number) for tasks in self.tasks], self.weights)
@@ -104,6 +112,10 @@ class Curriculum(TaskDistribution):
         """Fit both distributions."""
         self.first, self.last = self.first.fit(x, y), self.last.fit(x, y)
         return self
+
+    def fingerprints(self) -> list[str]:
+        """Return those of both distributions."""
+        return [*self.first.fingerprints(), *self.last.fingerprints()]
 
     def at(self, number: int) -> TaskDistribution:
         """Return the mixture at this episode."""

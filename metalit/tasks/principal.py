@@ -80,6 +80,10 @@ class PrincipalTasks(TaskDistribution):
         self.tasks = self.tasks.fit(x, y)
         return self
 
+    def fingerprints(self) -> list[str]:
+        """Return those of the tasks."""
+        return self.tasks.fingerprints()
+
     def at(self, number: int) -> TaskDistribution:
         """Return the components of what the tasks are at this episode."""
         return PrincipalTasks(self.tasks.at(number), self.components, self.standardize)

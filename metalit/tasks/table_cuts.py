@@ -80,6 +80,10 @@ class TableCuts(TaskDistribution):
         self._tables.fit(x, y)
         return self
 
+    def fingerprints(self) -> list[str]:
+        """Read the `datasets`, and tell them from others."""
+        return self._tables.fingerprints()
+
     def sample(self, generator: torch.Generator) -> Episode:
         """Cut one table."""
         random = np.random.default_rng(draw_seed(generator))

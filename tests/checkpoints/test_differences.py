@@ -3,7 +3,7 @@ from math import nan
 
 import pytest
 
-from metalit.checkpoints import differences, refuse_changes
+from metalit.checkpoints import changed_arguments, differences, refuse_changes
 from metalit.main import main
 
 STOPPING = """
@@ -75,3 +75,55 @@ def test_a_model_of_a_module_that_is_gone_is_still_compared(sinusoids, tmp_path,
     assert "model.learner.network is gone_by_now.Mine in the checkpoint and torch.nn" in said
     with pytest.raises(ValueError, match=r"model.learner.network would change"):
         main(["fit", *arguments, "--ckpt_path", "last"])
+
+
+ANNEAL = """
+from lightning.pytorch.callbacks import Callback
+
+
+class Anneal(Callback):
+    seen = []
+
+    def __init__(self, temperature: float = 1.0, patience: int = 3):
+        self.temperature, self.patience = temperature, patience
+
+    def on_train_batch_end(self, *_):
+        self.temperature *= 0.5
+
+    def on_train_start(self, *_):
+        self.seen.append((self.temperature, self.patience))
+
+    def state_dict(self):
+        return {"temperature": self.temperature, "patience": self.patience}
+
+    def load_state_dict(self, state):
+        vars(self).update(state)
+"""
+
+
+def test_a_callback_gets_its_state_back_and_what_the_user_has_changed(
+    sinusoids, tmp_path, monkeypatch
+):
+    (tmp_path / "annealing.py").write_text(ANNEAL)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "annealing", raising=False)
+    anneal = "--trainer.callbacks={class_path: annealing.Anneal, init_args: {patience: %d}}"
+    arguments = ["fit", "--config", str(sinusoids), "--trainer.max_epochs"]
+    main([*arguments, "1", anneal % 3])
+    main([*arguments, "2", anneal % 3, "--ckpt_path", "last"])
+    main([*arguments, "3", anneal % 7, "--ckpt_path", "last"])
+    assert sys.modules["annealing"].Anneal.seen == [(1.0, 3), (0.5**6, 3), (0.5**12, 7)]
+
+
+def test_the_arguments_that_have_changed_are_named_by_class():
+    stopping = {
+        "class_path": "lightning.EarlyStopping",
+        "init_args": {"patience": 3, "mode": "min"},
+    }
+    more = {**stopping, "init_args": {"patience": 5, "mode": "min"}}
+    saved = {"trainer": {"callbacks": [stopping]}, "checkpoint": {"save_top_k": 1}}
+    given = {"trainer": {"callbacks": more}, "checkpoint": {"save_top_k": 2}}
+    changed = changed_arguments(saved, given)
+    assert changed["lightning.EarlyStopping"] == {"patience"}
+    assert changed["lightning.pytorch.callbacks.ModelCheckpoint"] == {"save_top_k"}
+    assert changed["metalit.callbacks.LastCheckpoint"] == set()

@@ -37,6 +37,11 @@ RUNS_CODE = [
     "metalit.main.main",
     "metalit.hyperparameters.build_arguments",
     "metalit.signals.subprocess.run",
+    "metalit.loggers.message_pipe.MessagePipe",
+    "metalit.callbacks.LastCheckpoint",
+    "metalit.datasets.Omniglot",
+    "torch.from_file",
+    "torch.save",
 ]
 PARTS = [
     "torch.nn.ReLU",

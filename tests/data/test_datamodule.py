@@ -1,22 +1,37 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning import Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from metalit import Episode, EpisodeDataModule, MetaLearner
 from metalit.augmentations import Noise
 from metalit.data import MetaBatch
+from metalit.datasets import Arrays
 from metalit.inner_loops import GradientDescent
 from metalit.learners import MAML
 from metalit.metrics import MeanSquaredError
-from metalit.tasks import AugmentationTasks, BlobTasks, LabelTasks, SinusoidTasks
+from metalit.tasks import (
+    AugmentationTasks,
+    BlobTasks,
+    ClassOutTasks,
+    Curriculum,
+    JointTasks,
+    LabelTasks,
+    MixedTasks,
+    PrincipalTasks,
+    SinusoidTasks,
+    TableCuts,
+)
 
 OFFSETS = {"train": 0.0, "val": 10.0, "test": 20.0}
 
@@ -147,6 +162,46 @@ def test_data_without_labels_serve_unsupervised_tasks(dataset: Any) -> None:
 def test_data_without_labels_are_refused_by_tasks_that_need_them() -> None:
     with pytest.raises(ValueError, match="LabelTasks got no labels"):
         make_module(dataset=unlabelled).setup("fit")
+
+
+WITH_DATA_OF_THEIR_OWN = {
+    "TableCuts": lambda made: TableCuts([made]),
+    "ClassOutTasks": lambda made: ClassOutTasks([made], rows=10, n_query=10),
+    "MixedTasks": lambda made: MixedTasks([BlobTasks(6, 6), TableCuts([made])]),
+    "Curriculum": lambda made: Curriculum(BlobTasks(6, 6), TableCuts([made]), 9),
+    "JointTasks": lambda made: JointTasks(TableCuts([made])),
+    "PrincipalTasks": lambda made: PrincipalTasks(TableCuts([made])),
+}
+
+
+@pytest.mark.parametrize("dataset", [None, labelled])
+@pytest.mark.parametrize("name", WITH_DATA_OF_THEIR_OWN)
+def test_data_that_tasks_read_themselves_may_not_change_before_a_run_goes_on(
+    name: str, dataset: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "table.npz"
+    y = torch.arange(200) % 2
+    x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)) + 9 * y[:, None]
+
+    def start(x: Tensor) -> EpisodeDataModule:
+        np.savez(file, x=x.numpy(), y=y.numpy())
+        tasks = WITH_DATA_OF_THEIR_OWN[name](partial(Arrays, path=str(file), by="row"))
+        module = EpisodeDataModule(tasks, dataset)
+        module.trainer = Trainer(logger=False, accelerator="cpu")
+        module.trainer.state.fn = TrainerFn.FITTING
+        module.setup("fit")
+        return module
+
+    saved = start(x).state_dict()
+    again = start(x)
+    again.load_state_dict(saved)
+    assert again.state_dict() == saved
+    x += 1
+    other = start(x)
+    with pytest.raises(ValueError, match="the train and val data are not those of the run so far"):
+        other.load_state_dict(saved)
+    other.data_may_change = True
+    other.load_state_dict(saved)
 
 
 def test_values_that_are_not_finite_are_refused() -> None:

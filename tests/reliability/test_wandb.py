@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from metalit.loggers import WandB, message_pipe, wandb_run
+from metalit.loggers.wandb_process import kill_children
 
 ROOT = Path(__file__).parents[2]
 FAKE = """
@@ -342,6 +343,16 @@ def test_a_core_that_is_killed_or_stopped_warns_once(number, offline, monkeypatc
     assert seconds < 6
     status = Path(f"/proc/{core}/status")
     wait_for(lambda: not status.exists() or "State:\tZ" in status.read_text())
+
+
+def test_a_thread_that_ends_meanwhile_keeps_no_child_alive(monkeypatch):
+    glob = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda path, what: [path / "gone", *glob(path, what)])
+    command = "sleep 60 & sleep 60 & echo begun; wait"
+    with subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE) as parent:
+        parent.stdout.readline()
+        kill_children(parent.pid)
+        parent.wait(10)
 
 
 def test_an_id_is_known_before_the_run_is_opened(fake, monkeypatch, tmp_path):
