@@ -34,6 +34,14 @@ def test_the_checkpoint_last_is_of_the_last_epoch_even_where_the_best_is_older(s
     assert steps == {"best": 6, "last": 18}
 
 
+@pytest.mark.filterwarnings("ignore:.trainer.fit. stopped")
+def test_a_run_with_nothing_left_to_do_says_so(sinusoids, capsys):
+    arguments = ["fit", "--config", str(sinusoids)]
+    main(arguments)
+    main([*arguments, "--ckpt_path", "last", "--trainer.max_steps", "0"])
+    assert "best checkpoint" in capsys.readouterr().out
+
+
 def test_a_diverged_run_ends_with_its_reason_and_not_with_a_best_checkpoint(sinusoids, tmp_path):
     lost = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "1e30"]
     with pytest.raises(ValueError, match=r"the val loss of 4 of 4 episodes is nan or inf"):

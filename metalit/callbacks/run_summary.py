@@ -22,10 +22,12 @@ class RunSummary(Callback):
         if not trainer.is_global_zero or log_dir is None or best is None:
             return
         run, file = Path(log_dir), short(Path(best.best_model_path))
+        # a run that had nothing left to do has no score
+        score = "" if best.best_model_score is None else f" {best.best_model_score:.4f}"
         config = f"--config {short(run / 'config.yaml')}"
         lines = [
             f"run folder        {short(run)}",
-            f"best checkpoint   {file} ({best.monitor} {best.best_model_score:.4f})",
+            f"best checkpoint   {file} ({best.monitor}{score})",
             "next commands",
             f"  test it         python -m metalit test {config} --ckpt_path {file}",
             f"  use it          python -m metalit predict --ckpt_path {file} "
