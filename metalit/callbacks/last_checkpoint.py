@@ -52,7 +52,8 @@ class LastCheckpoint(Checkpoint):
     Example:
         >>> from lightning import Trainer
         >>> keep = LastCheckpoint("checkpoints", every_minutes=5)
-        >>> trainer = Trainer(accelerator="cpu", callbacks=[keep], plugins=[SafeCheckpointIO()])
+        >>> parts = {"callbacks": [keep], "plugins": [SafeCheckpointIO()]}
+        >>> trainer = Trainer(accelerator="cpu", logger=False, **parts)
     """
 
     def __init__(
