@@ -221,7 +221,9 @@ def main(argv: Sequence[str]) -> int:
             "rows_synced": [one.synced for one in found],
             "rows": alone[0].metrics.count(b"\n") - 1,
             "broken": faults,
-            "warning": next(iter(found[0].warnings), "").replace(str(root), "FOLDER"),
+            "warning": next(iter(found[0].warnings), "")
+            .partition("Warning: ")[2]
+            .replace(str(root), "FOLDER"),
         }
         row = result[name]
         table.append(
