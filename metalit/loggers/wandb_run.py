@@ -58,6 +58,7 @@ class WandB(RunLogger):
         self._pipe: MessagePipe | None = None
         self._folder: str | None = None  # of the run, once it is open
         self._failed = False
+        self._finished = False
         self._warned = False
 
     @property
@@ -107,12 +108,13 @@ class WandB(RunLogger):
         until = time.monotonic() + seconds
         self._send("finish", int(status != "success"))
         try:
-            while not self._failed and not self._heed(self._pipe.wait(until)):
-                pass
+            while not self._failed and not self._finished:  # it may have answered already
+                self._heed(self._pipe.wait(until))
         except Exception as error:  # whatever it is, it must not end the run
             self._give_up(error)
         self._pipe.close(until)
         self._pipe = self._folder = None
+        self._finished = False
 
     @cached_property
     def _mode(self) -> str:
@@ -139,8 +141,8 @@ class WandB(RunLogger):
         pipe.send("start", self._mode, folder, ONLINE_SECONDS, sys.argv, options)
         return pipe
 
-    def _heed(self, answers: list[list[Any]]) -> bool:
-        """Do what the answers of the process ask for; return whether it has finished."""
+    def _heed(self, answers: list[list[Any]]) -> None:
+        """Do what the answers of the process ask for."""
         for kind, *values in answers:
             if kind == "started":
                 self._folder = short(Path(values[0]))
@@ -151,7 +153,8 @@ class WandB(RunLogger):
                 )
             elif kind == "failed":
                 raise RuntimeError(values[0])
-        return any(kind == "finished" for kind, *_ in answers)
+            elif kind == "finished":
+                self._finished = True
 
     def _give_up(self, error: Exception) -> None:
         self._failed = True

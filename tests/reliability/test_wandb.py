@@ -243,6 +243,22 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert sum(name == "log" for name, *_ in fake()) == 500
 
 
+def test_an_answer_that_comes_at_once_is_not_missed(fake, monkeypatch, tmp_path):
+    logger = WandB(save_dir=str(tmp_path))
+    log_rows(logger, 1)
+    told = tmp_path / "told.jsonl"
+    wait_for(told.exists)
+    send = logger._pipe.send
+
+    def send_and_wait(*message):
+        send(*message)
+        wait_for(lambda: "finish" in told.read_text())
+        time.sleep(0.3)  # for the answer, and the end of the process
+
+    monkeypatch.setattr(logger._pipe, "send", send_and_wait)
+    assert finalize(logger)[0] == []
+
+
 def test_signals_to_the_run_do_not_reach_the_process_of_wandb(fake, tmp_path):
     logger = WandB(save_dir=str(tmp_path))
     log_rows(logger, 1)
