@@ -194,7 +194,7 @@ class MetalitCLI(LightningCLI):
             self._compare(config)
             # without weights and optimizer, which would stay in memory as long as the run
             kept = {"callbacks": {"RunConfig": self._run_state()}}
-            self.checkpoint = {"global_step": self.checkpoint["global_step"], **kept}
+            self.checkpoint = {"global_step": self.checkpoint.get("global_step", 0), **kept}
             if command != "fit":  # which saves nothing: other settings of the checkpoints are none
                 warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
         elif command != "fit":

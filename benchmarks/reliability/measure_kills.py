@@ -22,7 +22,7 @@ import torch
 from forked import Outcome, run_forked
 from report import Measurement, print_rows
 from victim import VARIANTS, arguments, differences, newest_run
-from victim_parts import Record, die
+from victim_parts import Record, die, let_die
 
 from metalit.checkpoints import load_checkpoint
 from metalit.loggers import CSV
@@ -57,15 +57,7 @@ MOMENTS: dict[str, tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., 
 def train(arguments: list[str], moment: str | None = None, call: int = 0) -> None:
     """Train; die at some call of the function of a moment."""
     if moment is not None:
-        owner, name, deadly = MOMENTS[moment]
-        original = getattr(owner, name)
-        left = [call]
-
-        def watched(*given: Any, **named: Any) -> Any:
-            left[0] -= 1
-            return (original if left[0] >= 0 else deadly(original))(*given, **named)
-
-        setattr(owner, name, watched)
+        let_die(*MOMENTS[moment], call)
     torch.set_num_threads(1)
     sys.argv = ["metalit"]
     metalit(arguments)

@@ -20,7 +20,7 @@ import torch
 from forked import run_forked
 from measure_kills import half_of_a_file
 from report import Measurement, print_rows
-from victim_parts import die
+from victim_parts import die, let_die
 
 from metalit.checkpoints import SafeCheckpointIO, load_checkpoint, sweep
 
@@ -36,14 +36,7 @@ SECONDS = 0.6  # within which a kill comes at random
 def save_for_ever(folder: Path, values: int, moment: str | None, call: int) -> None:
     """Save numbered checkpoints; write down which are known to be saved."""
     if moment is not None:
-        owner, name, deadly = MOMENTS[moment]
-        original, left = getattr(owner, name), [call]
-
-        def watched(*given: Any, **named: Any) -> Any:
-            left[0] -= 1
-            return (original if left[0] >= 0 else deadly(original))(*given, **named)
-
-        setattr(owner, name, watched)
+        let_die(*MOMENTS[moment], call)
     torch.set_num_threads(1)
     files = SafeCheckpointIO()
     file = folder / "last.ckpt"
