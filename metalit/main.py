@@ -50,7 +50,7 @@ from .checkpoints import (
 from .config_files import check_configs, refuse_nothing
 from .data import EpisodeDataModule, MetaBatchSampler
 from .loggers import CSV, RunLogger, WandB
-from .messages import calm, explain, show_log
+from .messages import calm, explain, log_on_terminal
 from .meta_learner import MetaLearner
 from .runs import (
     CHECKPOINTS,
@@ -324,13 +324,13 @@ def main(args: ArgsType = None) -> MetalitCLI:
     Args:
         args: Arguments as on the command line, without the program; None means `sys.argv`.
     """
-    show_log()
     calm()
     signals = StopSignals()
     signals.listen()  # what is told before the loops begin ends the process at once
     try:
-        if args is None or isinstance(args, list):
-            check_configs(sys.argv[1:] if args is None else args)
-        return MetalitCLI(args)
+        with log_on_terminal():
+            if args is None or isinstance(args, list):
+                check_configs(sys.argv[1:] if args is None else args)
+            return MetalitCLI(args)
     finally:
         signals.ignore()

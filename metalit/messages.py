@@ -5,6 +5,8 @@ import logging
 import re
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import torch
@@ -133,13 +135,26 @@ class Terminal(logging.Handler):
         sys.stdout.flush()
 
 
-def show_log() -> None:
-    """Show metalit's messages on the terminal, once, as plain lines."""
+@contextmanager
+def log_on_terminal() -> Iterator[None]:
+    """Show metalit's messages on the terminal, as plain lines, until the block ends.
+
+    A logger that has handlers (of the program around it) is left as it is.
+    """
     logger = logging.getLogger("metalit")
-    if not logger.handlers:
-        logger.addHandler(Terminal())
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
+    if logger.handlers:
+        yield
+        return
+    terminal, level, propagate = Terminal(), logger.level, logger.propagate
+    logger.addHandler(terminal)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(terminal)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def calm() -> None:

@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import logging
 import pkgutil
 from collections.abc import Callable
 
@@ -47,10 +46,6 @@ def command_line(monkeypatch):
     """Hide pytest's own arguments, which LightningCLI would warn of, and keep W&B quiet."""
     monkeypatch.setattr("sys.argv", ["metalit"])
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    # `main` lets metalit's messages go to the terminal, which is not for the tests after it
-    logger = logging.getLogger("metalit")
-    for name, value in (("handlers", []), ("propagate", True), ("level", logger.level)):
-        monkeypatch.setattr(logger, name, value)
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
+import logging
+
 import numpy as np
 import pytest
 import torch
 
-from metalit.messages import explain
+from metalit.messages import explain, log_on_terminal
 from metalit.parser_messages import explain_parser, unknown_option
 
 
@@ -36,6 +38,17 @@ def test_an_error_becomes_one_line(error, said):
     assert said in line
     assert "\n" not in line
     assert len(line) < 500
+
+
+def test_messages_reach_the_terminal_in_the_block_alone(capsys):
+    log = logging.getLogger("metalit.tests")
+    logger = logging.getLogger("metalit")
+    before = [list(logger.handlers), logger.level, logger.propagate]
+    with log_on_terminal(), log_on_terminal():  # the second leaves the first one's handler alone
+        log.info("within %d", 1)
+    log.info("after")
+    assert capsys.readouterr().out == "within 1\n"
+    assert [logger.handlers, logger.level, logger.propagate] == before
 
 
 def test_the_option_of_an_optimizer_and_of_the_trainer_are_named():
