@@ -9,6 +9,7 @@ import lightning  # noqa: F401 - its log handler keeps the stderr of now, not on
 import pytest
 
 import metalit
+from metalit.__main__ import run
 
 SINUSOIDS = """
 model:
@@ -54,6 +55,26 @@ def sinusoids(tmp_path):
     file = tmp_path / "sinusoids.yaml"
     file.write_text(f"{SINUSOIDS}  default_root_dir: {tmp_path / 'runs'}\n")
     return file
+
+
+@pytest.fixture
+def last_line(monkeypatch, capsys) -> Callable[[list[str]], str]:
+    """Run a command that is wrong, and return the line that its user sees at the end."""
+
+    def end(arguments: list[str]) -> str:
+        monkeypatch.setattr("sys.argv", ["metalit", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            run()
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        assert said.count("metalit: error: ") == 1
+        last = said.splitlines()[-1]
+        assert last.startswith("metalit: error: ")
+        assert len(last) < 500
+        return last
+
+    return end
 
 
 @pytest.fixture(scope="session")

@@ -118,20 +118,6 @@ class Failing(TaskDistribution):
 """
 
 
-def last_line(arguments, monkeypatch, capsys):
-    """Run the command line and return what a shell user sees at the end."""
-    monkeypatch.setattr("sys.argv", ["metalit", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        run()
-    assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    assert said.count("metalit: error: ") == 1
-    last = said.splitlines()[-1]
-    assert last.startswith("metalit: error: ")
-    return last
-
-
 @pytest.fixture
 def folder(sinusoids, tmp_path, monkeypatch):
     texts = {
@@ -151,15 +137,14 @@ def folder(sinusoids, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_bad_input_ends_with_one_line(case, folder, monkeypatch, capsys):
+def test_bad_input_ends_with_one_line(case, folder, last_line):
     typed, expected = CASES[case]
     option, *values = typed.split(" --")
     split = [part.split(" ", 1) for part in (option, *(f"--{value}" for value in values))]
     arguments = [word for part in split for word in part]
     base = ["fit", "--config", "sinusoids.yaml", "--trainer.default_root_dir", "runs"]
-    said = last_line([*base, *arguments], monkeypatch, capsys)
+    said = last_line([*base, *arguments])
     assert expected in said
-    assert len(said) < 500
 
 
 @pytest.mark.parametrize(
@@ -180,25 +165,25 @@ def test_bad_input_ends_with_one_line(case, folder, monkeypatch, capsys):
     ],
 )
 def test_an_incomplete_command_is_answered_with_what_it_lacks(
-    arguments, expected, folder, monkeypatch, capsys
+    arguments, expected, folder, last_line
 ):
-    assert expected in last_line(arguments, monkeypatch, capsys)
+    assert expected in last_line(arguments)
 
 
-def test_a_checkpoint_of_another_network_is_named(folder, monkeypatch, capsys):
+def test_a_checkpoint_of_another_network_is_named(folder, last_line, monkeypatch):
     monkeypatch.setattr("sys.argv", ["metalit", "fit", "--config", "sinusoids.yaml"])
     run()
     arguments = ["test", "--config", "sinusoids.yaml", "--ckpt_path", "last"]
-    said = last_line([*arguments, f"{NETWORK}.hidden", "9"], monkeypatch, capsys)
+    said = last_line([*arguments, f"{NETWORK}.hidden", "9"])
     assert "the checkpoint does not fit the model (size mismatch for learner.network" in said
 
 
-def test_an_error_of_ours_is_named_with_the_way_to_its_traceback(folder, monkeypatch, capsys):
+def test_an_error_of_ours_is_named_with_the_way_to_its_traceback(folder, last_line):
     (folder / "user_bug.py").write_text(
         TASKS.replace("raise ValueError", "raise KeyError").replace("task 0", "bug")
     )
     arguments = ["fit", "--config", "sinusoids.yaml", "--data.tasks", "user_bug.Failing"]
-    said = last_line(arguments, monkeypatch, capsys)
+    said = last_line(arguments)
     assert "KeyError: " in said
     assert "(METALIT_DEBUG=1 shows where)" in said
 

@@ -1,14 +1,8 @@
-"""Nothing that is not finite spreads: into weights, optimizers, scores or checkpoints.
-
-As a script, `test_guards.py FOLDER DEVICES` is the training that the last test compares.
-"""
+"""Nothing that is not finite spreads: into weights, optimizers, scores or checkpoints."""
 
 import json
-import logging
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Collection
 from contextlib import suppress
 from copy import deepcopy
@@ -326,22 +320,6 @@ def test_a_step_without_tasks_is_skipped_beside_a_scaler(tmp_path: Path) -> None
     assert not same(poison.states[4], poison.states[3])
 
 
-class Spoil(Callback):
-    """Puts NaN into the support inputs of evaluation episodes, from a number of epochs on."""
-
-    def __init__(self, count: int, epoch: int = 0) -> None:
-        self.count, self.epoch = count, epoch
-
-    def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: Any, batch: Episode, batch_idx: int, *args: Any
-    ) -> None:
-        if trainer.current_epoch >= self.epoch:
-            numbers = torch.arange(len(batch.support.x)) + batch_idx * 4
-            batch.support.x[numbers < self.count] = torch.nan
-
-    on_test_batch_start = on_validation_batch_start
-
-
 def test_a_run_of_which_every_step_is_skipped_is_no_success(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^not one of 3 steps had a finite meta-gradient: lower"):
         make_trainer(tmp_path, Poison(steps=range(3))).fit(make_model(), make_data(3))
@@ -352,84 +330,3 @@ def test_the_state_of_the_guard_is_whole_numbers() -> None:
     state = guard.state_dict(make_model())
     assert json.loads(json.dumps(state)) == state
     assert all(type(value) is int for value in state.values())
-
-
-class Uneven(Poison):
-    """Poisons what the first process, and it alone, is given."""
-
-    def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
-        if trainer.is_global_zero:
-            super().on_train_batch_start(trainer, *args)
-
-    def on_before_optimizer_step(self, trainer: Any, *args: Any) -> None:
-        if trainer.is_global_zero:
-            super().on_before_optimizer_step(trainer, *args)
-
-
-def run(folder: Path, devices: int) -> None:
-    """Batch 1 has two bad tasks of four, in batches 4 and 5 all are bad, and step 3 is poisoned."""
-
-    class Whole(Uneven):
-        def on_train_batch_start(
-            self, trainer: Any, pl_module: Any, batch: Episode, batch_idx: int
-        ) -> None:
-            if batch_idx in (4, 5):
-                batch.support.x[:] = torch.inf
-            else:
-                super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-
-        def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
-            if args[-1] == 4:  # the first of the two meta-batches of step 2
-                trainer.save_checkpoint(folder / "middle.ckpt")
-
-    rows, poison = Rows(), Whole(steps=[3], batches=[1], tasks=[0, 1])
-    trainer = make_trainer(
-        folder,
-        poison,
-        Spoil(1),
-        logger=rows,
-        limit_val_batches=None,
-        devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
-        accumulate_grad_batches=2,
-    )
-    model = make_model(optimizer=OPTIMIZERS["AdamW"])
-    trainer.fit(model, make_data(12))
-    keys = ("guard/skipped_steps", "train/masked_tasks", "val/masked_tasks", "val/loss")
-    record = {
-        "rows": {key: rows.found(key) for key in keys},
-        "weights": [p.tolist() for p in trainer.model.parameters()],
-        "guard": model._guard.state_dict(model),
-        "middle": torch.load(folder / "middle.ckpt", weights_only=True)["guard"],
-    }
-    model._guard.load_state_dict(record["middle"], model)
-    record["loaded"] = model._guard.state_dict(model)
-    (folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(record))
-
-
-def test_two_processes_agree_on_what_is_skipped_and_left_out(tmp_path: Path) -> None:
-    found = {}
-    for devices in (1, 2):
-        folder = tmp_path / str(devices)
-        folder.mkdir()
-        command = [sys.executable, __file__, str(folder), str(devices)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        files = [folder / f"rank{rank}.json" for rank in range(devices)]
-        found[devices] = [json.loads(file.read_text()) for file in files]
-    (alone,), (first, second) = found[1], found[2]
-    assert alone["rows"]["guard/skipped_steps"] == [[2, 1], [3, 2]]
-    assert alone["rows"]["train/masked_tasks"] == [[0, 2], [2, 8]]
-    assert first["weights"] == second["weights"]
-    assert first["guard"] == second["guard"] == alone["guard"]
-    assert first["middle"] == alone["middle"] == first["loaded"] == second["loaded"]
-    assert alone["middle"]["step_masked"] == alone["middle"]["step_count"] == 4
-    for a, b in zip(first["weights"], alone["weights"], strict=True):
-        torch.testing.assert_close(torch.tensor(a), torch.tensor(b), rtol=1e-4, atol=1e-6)
-    for key in ("guard/skipped_steps", "train/masked_tasks"):
-        assert first["rows"][key] == alone["rows"][key]
-
-
-if __name__ == "__main__":
-    logging.getLogger("metalit").setLevel(logging.INFO)
-    run(Path(sys.argv[1]), int(sys.argv[2]))
