@@ -52,6 +52,7 @@ from .data import EpisodeDataModule, MetaBatchSampler
 from .loggers import CSV, RunLogger, WandB
 from .messages import calm, explain, log_on_terminal
 from .meta_learner import MetaLearner
+from .run_lock import RunLock
 from .runs import (
     CHECKPOINTS,
     METRICS,
@@ -120,6 +121,7 @@ class MetalitCLI(LightningCLI):
     """
 
     run: Path | None = None
+    _lock: RunLock | None = None
 
     def __init__(self, args: ArgsType = None) -> None:
         self.checkpoint: dict[str, Any] = {}
@@ -141,11 +143,12 @@ class MetalitCLI(LightningCLI):
                 save_config_kwargs={"save_to_log_dir": False},
                 parser_kwargs={**strict, **{name: strict for name in self.subcommands()}},
             )
-        except BaseException:
+        finally:
+            if self._lock is not None:
+                self._lock.release()
             if self.run is not None:
                 with suppress(OSError):  # a folder with something in it stays
                     self.run.rmdir()
-            raise
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add trainer, model and data; the model may come from a checkpoint instead."""
@@ -188,6 +191,8 @@ class MetalitCLI(LightningCLI):
         config.ckpt_path = None
         if file is not None:
             self.going_on = command == "fit" and asked in ("last", "auto")
+            if self.going_on:
+                self._hold(run_of(file))  # before it is read: nobody writes another one from now on
             file, self.checkpoint = open_checkpoint(file)
             config.ckpt_path = str(file)
             config.weights_only = True  # nothing in a checkpoint is ever executed
@@ -253,12 +258,12 @@ class MetalitCLI(LightningCLI):
         """Choose the run folder."""
         config = self.config[self.subcommand]
         refuse_nothing(config, {"trainer": Trainer, **CALLBACKS})
-        # the rank is an attribute of a function, which Lightning sets
-        if config.trainer.fast_dev_run or rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+        if config.trainer.fast_dev_run or not _is_first_process():
             return
         run = run_of(Path(config.ckpt_path)) if config.ckpt_path else None
         if run is None or (self.subcommand == "fit" and not self.going_on):
             run = self.run = new_run(Path(config.trainer.default_root_dir))
+            self._hold(run)
         elif self.going_on:
             set_aside(Path(config.ckpt_path))
             step = self.checkpoint["global_step"]
@@ -267,6 +272,11 @@ class MetalitCLI(LightningCLI):
         else:
             (run / f"{self.subcommand}.csv").unlink(missing_ok=True)
         self.run = run
+
+    def _hold(self, run: Path | None) -> None:
+        """Let nobody else train in a run folder until the command has ended."""
+        if run is not None and _is_first_process():
+            self._lock = RunLock(run)
 
     def _run_state(self) -> dict[str, Any]:
         """Return what `RunConfig` put into the checkpoint."""
@@ -316,6 +326,11 @@ class MetalitCLI(LightningCLI):
                     self.datamodule.meta_batch_size,
                     world_size=self.trainer.world_size,
                 )
+
+
+def _is_first_process() -> bool:
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined] # of a function: Lightning sets it
+    return rank == 0
 
 
 def main(args: ArgsType = None) -> MetalitCLI:

@@ -148,8 +148,18 @@ class MetaLearner(LightningModule):
             self.learner.check(Samples(support.x[0], support.y[0]))
 
     def training_step(self, episodes: Episode, batch_idx: int) -> Tensor:
-        """Return the mean query loss of a meta-batch."""
-        return self._step(episodes, "train", batch_idx)
+        """Return the mean query loss of a meta-batch.
+
+        Raises:
+            ValueError: If the loss depends on no weight that could be trained.
+        """
+        loss = self._step(episodes, "train", batch_idx)
+        if not loss.requires_grad:
+            raise ValueError(
+                f"model.learner is {type(self.learner).__name__}, whose loss depends on no weight "
+                "that can be trained: let some require gradients, or only `test` it."
+            )
+        return loss
 
     def validation_step(self, episodes: Episode, batch_idx: int) -> Tensor:
         """Score a meta-batch of validation episodes."""

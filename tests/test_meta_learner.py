@@ -168,6 +168,14 @@ def test_predictions_are_the_answers_and_episodes_that_do_not_fit_are_refused() 
         make_model(MLP(1, [8], 2)).predict_step(batch, 0)
 
 
+def test_a_learner_that_cannot_be_trained_is_named(tmp_path: Path) -> None:
+    model = make_model(MLP(1, [8], 1).requires_grad_(False))
+    with pytest.raises(
+        ValueError, match=r"^model\.learner is MAML, whose loss depends on no weight"
+    ):
+        make_trainer(tmp_path).fit(model, make_data())
+
+
 def test_a_schedule_advances_after_every_outer_step(tmp_path: Path) -> None:
     optimizer = partial(torch.optim.SGD, lr=1e-4)
     schedule = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)

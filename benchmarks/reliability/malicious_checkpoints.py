@@ -77,6 +77,12 @@ PATHS: dict[str, Any] = {
     "the command line": class_path(
         "metalit.main.MetalitCLI", args=["fit", "--config", "evil.yaml"]
     ),
+    "a class of metalit that starts a program": class_path(
+        "metalit.loggers.message_pipe.MessagePipe", script="touch.py"
+    ),
+    "a function of torch that makes a file": class_path(
+        "torch.from_file", filename=MARK, shared=True, size=1
+    ),
     "FunctionTransformer with a function": class_path(TRANSFORM, func="os.system"),
     "FunctionTransformer with a class": class_path(TRANSFORM, func=POPEN),
     "a module beside it": class_path("evil.Net"),
@@ -247,6 +253,7 @@ def _write_surroundings(folder: Path) -> None:
     """Write what a malicious download may bring along."""
     for name in ("evil", "hubconf", "kornia_rs"):
         (folder / f"{name}.py").write_text(MODULE)
+    (folder / "touch.py").write_text(f"open({MARK!r}, 'w')")
     (folder / "evil.yaml").write_text(yaml.safe_dump(class_path(TRANSFORM, func=POPEN)))
     bad = Reduce(os.system, TOUCH)
     torch.save(bad, folder / "pickle.pt")
