@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, distributed, nn
+from torch.linalg import LinAlgError  # type: ignore[attr-defined] # which is documented
 
 from .batching import Mode, TaskMap
 from .checkpoints import load_checkpoint, refuse_foreign_code
@@ -32,11 +33,12 @@ class MetaLearner(LightningModule):
     as `val/accuracy_ci95`.
 
     What is not finite does not spread. A task whose loss or gradient is not finite, as where its
-    inner loop diverges, is left out of its step (`train/masked_tasks` counts these where there are
-    any). A step whose meta-gradient is not finite is skipped: weights and optimizer stay as they
-    are (`guard/skipped_steps` counts them). In evaluation, an episode whose loss is not finite
-    counts as the worst of the others (`val/masked_tasks`), and if more than half of the validation
-    episodes are such, the run ends. Weights that are not finite are never saved.
+    inner loop diverges, or for which torch.linalg finds no solution, is left out of its step
+    (`train/masked_tasks` counts these where there are any). A step whose meta-gradient is not
+    finite is skipped: weights and optimizer stay as they are (`guard/skipped_steps` counts them).
+    In evaluation, an episode whose loss is not finite counts as the worst of the others
+    (`val/masked_tasks`), and if more than half of the validation episodes are such, the run ends.
+    Weights that are not finite are never saved.
 
     Args:
         learner: Answers one episode; its parameters are what the outer loop trains.
@@ -127,7 +129,10 @@ class MetaLearner(LightningModule):
                     self._answer, episodes, seeds, parameters
                 )
                 return _Answers(outputs, loss, loss, kept)
-            outputs, losses = self._tasks(self._answer, episodes, seeds)
+            try:
+                outputs, losses = self._tasks(self._answer, episodes, seeds)
+            except LinAlgError:  # in every single episode
+                outputs = losses = torch.full((len(seeds),), torch.nan, device=self.device)
             return _Answers(outputs, losses.mean(), losses, losses.isfinite().cpu())
 
     def _answer(self, episode: Episode) -> tuple[Tensor, Tensor]:

@@ -7,13 +7,32 @@ from typing import Any
 
 import pytest
 import torch
+from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
+from metalit import Episode, MetaLearner, Samples
 from metalit.guards import check_finite
+from metalit.learners import Learner
 from metalit.metrics import Accuracy, MeanConfidence, MeanSquaredError
 
-from .test_guards import Spoil, make_data, make_model, make_trainer
+from .test_guards import Rows, make_data, make_model, make_trainer
+
+
+class Spoil(Callback):
+    """Puts NaN into the support inputs of evaluation episodes, from a number of epochs on."""
+
+    def __init__(self, count: int, epoch: int = 0) -> None:
+        self.count, self.epoch = count, epoch
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: Any, batch: Episode, batch_idx: int, *args: Any
+    ) -> None:
+        if trainer.current_epoch >= self.epoch:
+            numbers = torch.arange(len(batch.support.x)) + batch_idx * 4
+            batch.support.x[numbers < self.count] = torch.nan
+
+    on_test_batch_start = on_validation_batch_start
 
 
 def test_a_diverged_validation_episode_counts_as_the_worst_of_the_others(
@@ -136,3 +155,52 @@ def test_what_is_not_trained_may_be_infinite_but_not_nan() -> None:
     optimizer.state[model.weight]["momentum_buffer"] = torch.tensor([[torch.inf]])
     with pytest.raises(ValueError, match="momentum_buffer of the optimizer is not finite now"):
         check_finite(model, [optimizer], "now")
+
+
+class Inverting(Learner):
+    """Inverts what the support set gives, which is singular for some tasks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, support: Samples, query_x: torch.Tensor) -> torch.Tensor:
+        inverse = torch.linalg.inv(support.x[:1, :1])
+        return self.weight * query_x / inverse.sum()
+
+
+class Singular(Spoil):
+    """Lets the first support row be 0, from which there is nothing to invert."""
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: Any, batch: Episode, batch_idx: int
+    ) -> None:
+        self.on_validation_batch_start(trainer, pl_module, batch, batch_idx)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: Any, batch: Episode, batch_idx: int, *args: Any
+    ) -> None:
+        numbers = torch.arange(len(batch.support.x)) + batch_idx * 4
+        batch.support.x[numbers < self.count] = 0.0
+
+    on_test_batch_start = on_validation_batch_start
+
+
+@pytest.mark.parametrize("options", [{}, {"tasks": "batched"}, {"chunk": 2}], ids=str)
+def test_tasks_without_a_solution_are_left_out_in_every_stage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, options: dict[str, Any]
+) -> None:
+    learner = Inverting()
+    model = MetaLearner(learner, nn.MSELoss(), MeanSquaredError(), **options)
+    rows = Rows()
+    trainer = make_trainer(tmp_path, Singular(5), logger=rows, limit_val_batches=None)
+    with pytest.raises(ValueError, match=r"^the val loss of 5 of 8 episodes is nan or inf"):
+        trainer.fit(model, make_data())
+    assert rows.found("train/masked_tasks") == [(0, 4), (1, 1)]
+    assert rows.found("guard/skipped_steps") == [(0, 1)]
+    (tested,) = make_trainer(tmp_path, Singular(3)).test(model, make_data(), verbose=False)
+    assert tested["test/masked_tasks"] == 3
+    assert torch.tensor(tested["test/loss"]).isfinite()
+    said = [r.getMessage() for r in caplog.records if r.name == "metalit.batching.task_map"]
+    assert len(said) == 1
+    assert said[0].startswith("a task has no answer (linalg.inv: ")

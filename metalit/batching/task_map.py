@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple, get_args
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.linalg import LinAlgError  # type: ignore[attr-defined] # which is documented
 from torch.nn.modules.module import register_module_buffer_registration_hook
 
 from ..episodes import Episode, each
@@ -81,22 +83,28 @@ class TaskMap:
         self.chunk = chunk
         self._compiled = Compiled() if compiled else None
         self._served = False  # whether tasks have run batched
+        self._warned = False  # that a task has no answer
 
     def __call__(
         self, function: OneTask, episodes: Episode, seeds: Sequence[int] | None = None
     ) -> tuple[Tensor, ...]:
         """Return the results of all episodes, each stacked along a first dimension.
 
+        Those of an episode for which torch.linalg finds no solution, as of a singular matrix, are
+        NaN, and a warning says so once.
+
         Args:
             function: Returns tensors for one episode.
             episodes: A meta-batch of B episodes.
             seeds: Seeds of what is random in each episode, B of them; drawn from torch's global
                 generator if None.
+
+        Raises:
+            LinAlgError: If there is no solution for any episode.
         """
         if seeds is None:
             seeds = torch.randint(2**62, (len(episodes.support.x),)).tolist()
-        parts = self._parts(partial(self._run, function), episodes, seeds)
-        return tuple(torch.cat(results) for results in zip(*parts, strict=True))
+        return _concatenate([*self._parts(partial(self._run, function), episodes, seeds)])
 
     def mean_loss(
         self,
@@ -110,10 +118,11 @@ class TaskMap:
         The gradient of each chunk is taken before the next one begins, so that the graph of one
         chunk is all that is in memory; `backward` of the loss then hands their sum on.
 
-        A task whose loss or gradient is not finite, as where its inner loop diverges, is left out:
-        it adds exactly 0 to the gradient, which is the sum over the others divided by B, so that it
-        does not depend on how tasks are divided into chunks and over processes. If a chunk is not
-        finite, its tasks are run anew one by one, uncompiled, with the same random numbers.
+        A task whose loss or gradient is not finite, as where its inner loop diverges, or for which
+        torch.linalg finds no solution, is left out: it adds exactly 0 to the gradient, which is the
+        sum over the others divided by B, so that it does not depend on how tasks are divided into
+        chunks and over processes. If a chunk is not finite, its tasks are run anew one by one,
+        uncompiled, with the same random numbers.
 
         Args:
             function: Returns the outputs and the loss, a scalar, of one episode.
@@ -131,7 +140,7 @@ class TaskMap:
         run: Callable[[Episode, Sequence[int]], Sequence[Tensor]],
         episodes: Episode,
         seeds: Sequence[int],
-    ) -> Iterator[Sequence[Tensor]]:
+    ) -> Iterator["Sequence[Tensor] | _Lost"]:
         """Return the results of one chunk after another."""
         begin, size = 0, len(seeds)
         while begin < size:
@@ -142,6 +151,8 @@ class TaskMap:
                 yield run(part, seeds[begin:end])
             except _NotThisTimeError:
                 continue
+            except LinAlgError as error:
+                yield _Lost(end - begin, error)
             begin = end
 
     def _usual_chunk(self, episodes: Episode) -> int:
@@ -158,16 +169,18 @@ class TaskMap:
         self, function: OneTask, episodes: Episode, seeds: Sequence[int]
     ) -> tuple[Tensor, ...]:
         if self.mode == "loop":
-            return _looped(function, episodes, seeds)
+            return self._looped(function, episodes, seeds)
         batch = TaskBatch(seeds, episodes.support.x.device)
-        if self.mode == "batched":
-            return _batched(function, episodes, batch)
         try:
             results = _batched(function, episodes, batch)
+        except LinAlgError:  # it does not say of which task
+            return self._looped(function, episodes, seeds)
         except Exception as error:  # the loop serves, or says in its own words what is wrong
+            if self.mode == "batched":
+                raise
             _log.debug("tasks run one after another: %s", error)
             if self._served:  # it was these values
-                return _looped(function, episodes, seeds)
+                return self._looped(function, episodes, seeds)
             self.mode = "loop"
             raise _NotThisTimeError from error
         self._served = True
@@ -181,24 +194,31 @@ class TaskMap:
         seeds: Sequence[int],
     ) -> Sequence[Tensor]:
         """Return outputs, losses and which tasks are kept, and the gradients of these alone."""
-        outputs, losses, *gradients = self._gradients(function, parameters, episodes, seeds)
         kept = torch.ones(len(seeds), dtype=torch.bool)
-        if have_finite_norm(gradients, losses):
-            return outputs, losses, kept, *gradients
-        totals = [torch.zeros_like(gradient) for gradient in gradients]
-        if self.mode == "loop" and len(seeds) == 1:
-            return outputs, losses, ~kept, *totals
-        alone = []
+        with suppress(LinAlgError):
+            outputs, losses, *gradients = self._gradients(function, parameters, episodes, seeds)
+            if have_finite_norm(gradients, losses):
+                return outputs, losses, kept, *gradients
+            if self.mode == "loop" and len(seeds) == 1:
+                return outputs, losses, ~kept, *map(torch.zeros_like, gradients)
+        alone: list[Sequence[Tensor] | _Lost] = []
+        totals: list[Tensor] = []
         for b, seed in enumerate(seeds):
             one = each(episodes, itemgetter(slice(b, b + 1)))
-            with torch.enable_grad():
-                found = _differentiate(_looped(function, one, [seed]), parameters)
+            try:
+                with torch.enable_grad():
+                    found = _differentiate(self._looped(function, one, [seed]), parameters)
+            except LinAlgError as error:
+                kept[b] = False
+                alone.append(_Lost(1, error))
+                continue
             kept[b] = have_finite_norm(found[2:], found[1])
-            alone.append(found)
-            if kept[b] and len(found) > 2:  # the loss of one task may be constant
+            alone.append(found[:2])
+            if len(found) > 2:  # the loss of one task may be constant
+                totals = totals or [torch.zeros_like(gradient) for gradient in found[2:]]
+            if len(found) > 2 and kept[b]:
                 totals = [a + b for a, b in zip(totals, found[2:], strict=True)]
-        outputs, losses = (torch.cat([found[i] for found in alone]) for i in range(2))
-        return outputs, losses, kept, *totals
+        return *_concatenate(alone), kept, *totals
 
     def _gradients(
         self,
@@ -222,9 +242,53 @@ class TaskMap:
         batch = TaskBatch(seeds, episodes.support.x.device)
         return self._compiled(run, episodes, batch, parameters)
 
+    def _looped(
+        self, function: OneTask, episodes: Episode, seeds: Sequence[int]
+    ) -> tuple[Tensor, ...]:
+        device = episodes.support.x.device
+        before = RandomState(device)
+        results: list[Sequence[Tensor] | _Lost] = []
+        try:
+            for b, seed in enumerate(seeds):
+                seed_one(seed, device)
+                try:
+                    found = function(each(episodes, itemgetter(b)))
+                    results.append([tensor.unsqueeze(0) for tensor in found])
+                except LinAlgError as error:
+                    if not self._warned:
+                        _log.warning("a task has no answer (%s): regularise it.", error)
+                    self._warned = True
+                    results.append(_Lost(1, error))
+        finally:
+            before.restore()
+        return _concatenate(results)
+
 
 class _NotThisTimeError(Exception):
     """Raised where a chunk has to be run anew, in another mode."""
+
+
+class _Lost(NamedTuple):
+    """Tasks for which there is no solution."""
+
+    size: int
+    error: LinAlgError
+
+
+def _concatenate(parts: Sequence[Sequence[Tensor] | _Lost]) -> tuple[Tensor, ...]:
+    """Concatenate results, with NaN for those of lost tasks; raise if nothing else is there."""
+    known = next((part for part in parts if not isinstance(part, _Lost)), None)
+    for part in parts:
+        if isinstance(part, _Lost) and not (known and all(map(torch.is_floating_point, known))):
+            raise part.error
+    assert known is not None
+    rows = (
+        [t.new_full((part.size, *t.shape[1:]), torch.nan) for t in known]
+        if isinstance(part, _Lost)
+        else part
+        for part in parts
+    )
+    return tuple(torch.cat(results) for results in zip(*rows, strict=True))
 
 
 class _MeanLoss(Function):
@@ -232,16 +296,28 @@ class _MeanLoss(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, parts: Callable[[], Iterator[Sequence[Tensor]]], *parameters: Tensor
+        ctx: Any, parts: Callable[[], Iterator[Sequence[Tensor] | _Lost]], *parameters: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        results: list[tuple[Tensor, Tensor, Tensor]] = []
+        results: list[Sequence[Tensor] | _Lost] = []
+        found: list[Tensor] = []
         totals: list[Tensor] = []
-        for outputs, losses, kept, *gradients in parts():
-            results.append((outputs, losses, kept))
+        for part in parts():
+            if isinstance(part, _Lost):
+                results.append(part)
+                found.append(torch.zeros(part.size, dtype=torch.bool))
+                continue
+            outputs, losses, kept, *gradients = part
+            results.append((outputs, losses))
+            found.append(kept)
             if totals and gradients:  # a chunk whose loss is constant has none
                 totals = [a + b for a, b in zip(totals, gradients, strict=True)]
             totals = totals or gradients
-        all_outputs, all_losses, all_kept = map(torch.cat, zip(*results, strict=True))
+        all_kept = torch.cat(found)
+        if all(isinstance(part, _Lost) for part in results):
+            all_outputs = all_losses = parameters[0].new_full(all_kept.shape, torch.nan)
+            totals = [torch.zeros_like(parameter) for parameter in parameters]
+        else:
+            all_outputs, all_losses = _concatenate(results)
         loss = (all_losses if all_kept.all() else all_losses[all_kept]).mean()
         # without a gradient the loss is a number alone, and `backward` an error of torch's
         ctx.mark_non_differentiable(all_outputs, all_kept, *([] if totals else [loss]))
@@ -264,18 +340,6 @@ def _differentiate(results: tuple[Tensor, ...], parameters: Sequence[Tensor]) ->
         return results
     found = torch.autograd.grad(losses.sum(), parameters, materialize_grads=True)
     return outputs.detach(), losses.detach(), *found
-
-
-def _looped(function: OneTask, episodes: Episode, seeds: Sequence[int]) -> tuple[Tensor, ...]:
-    device = episodes.support.x.device
-    before, results = RandomState(device), []
-    try:
-        for b, seed in enumerate(seeds):
-            seed_one(seed, device)
-            results.append(function(each(episodes, itemgetter(b))))
-    finally:
-        before.restore()
-    return tuple(torch.stack(parts) for parts in zip(*results, strict=True))
 
 
 def _batched(function: OneTask, episodes: Episode, batch: TaskBatch) -> tuple[Tensor, ...]:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined] # which is documented
 
 Function = Callable[..., Any]
 
@@ -208,6 +209,8 @@ def through_vmap(func: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any
             # then an operation goes through the tasks one by one, as the loop would
             warnings.filterwarnings("ignore", "There is a performance drop")
             values = iter(torch.vmap(for_one)(*_as_autocast(name, inputs)))
+    except LinAlgError:  # of these values: it can be done for many tasks
+        raise
     except (RuntimeError, ValueError, TypeError) as error:
         raise NotBatchableError(f"{name}: {str(error).splitlines()[0]}") from error
     for tensor in inputs:

@@ -143,6 +143,70 @@ def test_a_constant_loss_that_is_not_finite_is_left_out(way: dict[str, Any]) -> 
     assert not found.loss.requires_grad
 
 
+def regress(weight: Tensor) -> Callable[[Episode], tuple[Tensor, Tensor]]:
+    """Least squares with no regularisation, from the first rows of the support set."""
+
+    def function(episode: Episode) -> tuple[Tensor, Tensor]:
+        x = episode.support.x[:6] * weight
+        outputs = episode.query.x @ torch.linalg.solve(x, x.new_ones(6, 3))
+        return outputs, outputs.square().mean()
+
+    return function
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("singular", [[2], [0, 1, 2], [3, 4], range(4)], ids=str)
+def test_a_task_without_a_solution_is_left_out(
+    way: dict[str, Any], singular: Sequence[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    weight = torch.linspace(1, 2, 6, dtype=torch.float64).requires_grad_()
+    episodes = make_episodes((6,), tasks=5)
+    healthy = [b for b in range(5) if b not in singular]
+    losses = [
+        regress(weight)(Episode(*(Samples(p.x[b], p.y[b]) for p in episodes)))[1] for b in healthy
+    ]
+    (wanted,) = torch.autograd.grad(sum(losses), weight)
+    bad = spoilt(episodes, singular, 0.0)
+    tasks = TaskMap(**way)
+    for _ in range(2):
+        found = tasks.mean_loss(regress(weight), bad, SEEDS, [weight])
+        assert [b for b in range(5) if found.kept[b]] == healthy
+        assert abs(float((found.loss - sum(losses) / len(losses)).detach())) <= 1e-12
+        assert difference(torch.autograd.grad(found.loss, weight), [wanted / 5]) <= 1e-12
+        assert found.outputs.isnan().flatten(1).all(1).tolist() == [not k for k in found.kept]
+    assert tasks.mode == way["mode"]
+    (said,) = caplog.messages
+    assert said.startswith("a task has no answer (torch.linalg.solve: ")
+    with torch.no_grad():
+        outputs, _ = tasks(regress(weight), bad, SEEDS)
+    torch.testing.assert_close(outputs, found.outputs, equal_nan=True)
+
+
+@pytest.mark.parametrize("way", WAYS[:3], ids=str)
+def test_where_no_task_has_a_solution_the_loss_is_nan_and_the_gradient_zero(
+    way: dict[str, Any],
+) -> None:
+    weight = torch.ones(6, dtype=torch.float64, requires_grad=True)
+    bad = spoilt(make_episodes((6,), tasks=5), range(5), 0.0)
+    found = TaskMap(**way).mean_loss(regress(weight), bad, SEEDS, [weight])
+    assert found.loss.isnan()
+    assert not found.kept.any()
+    assert not torch.autograd.grad(found.loss, weight)[0].any()
+    with pytest.raises(RuntimeError, match="singular"):
+        TaskMap(**way)(regress(weight), bad, SEEDS)
+
+
+@pytest.mark.parametrize("way", WAYS[:3], ids=str)
+def test_an_answer_in_whole_numbers_cannot_be_missing(way: dict[str, Any]) -> None:
+    bad = spoilt(make_episodes((6,), tasks=5), [1], 0.0)
+
+    def numbers(episode: Episode) -> tuple[Tensor]:
+        return ((torch.linalg.inv(episode.support.x[:6]) * 9).long(),)
+
+    with pytest.raises(RuntimeError, match="singular"):
+        TaskMap(**way)(numbers, bad, SEEDS)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
 def test_compiled_steps_leave_out_the_same_tasks() -> None:
