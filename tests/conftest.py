@@ -40,6 +40,16 @@ trainer:
   log_every_n_steps: 1
   num_sanity_val_steps: 0
 """
+DIGITS = """
+model:
+  init_args:
+    learner: {class_path: MAML, init_args: {network: {class_path: MLP, init_args: {in_features: 64,
+      hidden: 4, out_features: 5}}, inner_loss: torch.nn.CrossEntropyLoss}}
+    loss: torch.nn.CrossEntropyLoss
+    metric: Accuracy
+data: {init_args: {dataset: Digits, tasks: {class_path: LabelTasks, init_args: {way: 5}}}}
+checkpoint: {monitor: val/accuracy}
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +64,14 @@ def sinusoids(tmp_path):
     """A config that trains for 6 steps an epoch; its runs go to `tmp_path / "runs"`."""
     file = tmp_path / "sinusoids.yaml"
     file.write_text(f"{SINUSOIDS}  default_root_dir: {tmp_path / 'runs'}\n")
+    return file
+
+
+@pytest.fixture
+def digits(tmp_path):
+    """A part of a config: five-way classification of digits, to be laid over `sinusoids`."""
+    file = tmp_path / "digits.yaml"
+    file.write_text(DIGITS)
     return file
 
 

@@ -7,16 +7,6 @@ import pytest
 from metalit.__main__ import run
 
 CSV = "a,b\n" + "1,2\n3,4\n" * 4
-DIGITS = """
-model:
-  init_args:
-    learner: {class_path: MAML, init_args: {network: {class_path: MLP, init_args: {in_features: 64,
-      hidden: 4, out_features: 5}}, inner_loss: torch.nn.CrossEntropyLoss}}
-    loss: torch.nn.CrossEntropyLoss
-    metric: Accuracy
-data: {init_args: {dataset: Digits, tasks: {class_path: LabelTasks, init_args: {way: 5}}}}
-checkpoint: {monitor: val/accuracy}
-"""
 MODULE = """
 from torch import nn
 class Net(nn.Sequential):
@@ -119,12 +109,11 @@ class Failing(TaskDistribution):
 
 
 @pytest.fixture
-def folder(sinusoids, tmp_path, monkeypatch):
+def folder(sinusoids, digits, tmp_path, monkeypatch):
     texts = {
         "key.yaml": "trainer: {max_epoch: 3}\n",
         "nested.yaml": "data: {init_args: {tasks: {init_args: {shots: 1}}}}\n",
         "broken.yaml": "model: {a: [1\n",
-        "digits.yaml": DIGITS,
         "nan.csv": CSV + "5,\n",
         "user_errors.py": MODULE,
         "user_tasks.py": TASKS,

@@ -7,16 +7,6 @@ import torch
 ARRAYS = "--data.dataset {class_path: Arrays, init_args: {path: "
 IMAGES = "--data.dataset {class_path: ImageFolder, init_args: {image_size: 8, root: "
 STEPS = "torch.optim.lr_scheduler.StepLR"
-DIGITS = """
-model:
-  init_args:
-    learner: {class_path: MAML, init_args: {network: {class_path: MLP, init_args: {in_features: 64,
-      hidden: 4, out_features: 5}}, inner_loss: torch.nn.CrossEntropyLoss}}
-    loss: torch.nn.CrossEntropyLoss
-    metric: Accuracy
-data: {init_args: {dataset: Digits, tasks: {class_path: LabelTasks, init_args: {way: 5}}}}
-checkpoint: {monitor: val/accuracy}
-"""
 CASES = {
     "a folder for a config": ("--config tables", "tables"),
     "a checkpoint for a config": ("--config other.ckpt", "is no text"),
@@ -152,14 +142,9 @@ CASES = {
 def write_files(folder):
     """Files that are wrong in one way each."""
     texts = {
-        "digits.yaml": DIGITS,
-        "key.yaml": "trainer: {max_epoch: 3}\n",
-        "nested.yaml": "data: {init_args: {tasks: {init_args: {shots: 1}}}}\n",
-        "broken.yaml": "model: {a: [1\n",
         "tab.yaml": "model:\n\ta: 1\n",
         "list.yaml": "- model\n- data\n",
         "two.yaml": "model: {}\n---\ndata: {}\n",
-        "empty.yaml": "",
         "class.yaml": "data: {clas_path: EpisodeDataModule}\n",
         "number.yaml": "model: 3\n",
         "list_of_classes.yaml": "trainer: {callbacks: [RunSummarry]}\n",
@@ -186,7 +171,7 @@ def write_files(folder):
 
 
 @pytest.fixture
-def folder(sinusoids, tmp_path, monkeypatch):
+def folder(sinusoids, digits, tmp_path, monkeypatch):
     write_files(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -5,7 +5,7 @@ import os
 import signal
 from typing import Any
 
-from lightning.pytorch.callbacks import Callback
+import victim_parts
 from torch import nn
 
 
@@ -16,7 +16,7 @@ class Net(nn.Sequential):
         super().__init__(nn.Linear(2, 16), nn.Tanh(), nn.Dropout(0.3), nn.Linear(16, 2))
 
 
-class Record(Callback):
+class Record(victim_parts.Record):
     """Appends to `RANK.txt` what each episode was and what each batch gave.
 
     It sends SIGTERM to the first process in the batch of the number STOP_AT.
@@ -28,25 +28,12 @@ class Record(Callback):
         if done == int(os.environ.get("STOP_AT", -1)) and trainer.is_global_zero:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def on_train_batch_end(
-        self, trainer: Any, model: Any, outputs: Any, batch: Any, index: int
-    ) -> None:
-        """Write down a batch of training."""
-        done = trainer.fit_loop.epoch_loop.batch_progress.total.processed
-        self._write(trainer, f"train-{done}", batch, outputs["loss"])
-
-    def on_validation_batch_end(
-        self, trainer: Any, model: Any, outputs: Any, batch: Any, index: int
-    ) -> None:
-        """Write down a batch of validation."""
-        self._write(trainer, f"val-{trainer.global_step}-{index}", batch, outputs)
-
     def _write(self, trainer: Any, what: str, batch: Any, loss: Any) -> None:
         tensors = [batch.support.x, batch.support.y, batch.query.x, batch.query.y]
         digests = [
             hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()[:12]
             for parts in zip(*tensors, strict=True)
         ]
-        line = f"{what} {','.join(digests)} {loss.item().hex()}\n"
+        line = f"{what.replace(' ', '-')} {','.join(digests)} {loss.item().hex()}\n"
         with open(f"{trainer.global_rank}.txt", "a") as file:
             file.write(line)
