@@ -14,6 +14,7 @@ from jsonargparse import ArgumentError
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning_utilities.core import rank_zero
 
 from .parser_messages import explain_parser
@@ -127,11 +128,11 @@ def _raised_in(traceback: TracebackType | None) -> str:
 
 
 class Terminal(logging.Handler):
-    """Writes plain lines to whatever `sys.stdout` is at the time."""
+    """Writes plain lines to whatever `sys.stdout` is at the time, above a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message."""
-        sys.stdout.write(f"{self.format(record)}\n")
+        Tqdm.write(self.format(record), file=sys.stdout)
         sys.stdout.flush()
 
 
