@@ -150,7 +150,6 @@ def main(argv: Sequence[str]) -> int:
     measurement = Measurement("cost", __doc__, 15)
     measurement.parser.add_argument("--steps", type=int, default=60, help="of a run")
     options = measurement.parse(argv)
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         saved = saving(folder, options.count)

@@ -58,7 +58,6 @@ def train(arguments: list[str], moment: str | None = None, call: int = 0) -> Non
     """Train; die at some call of the function of a moment."""
     if moment is not None:
         let_die(*MOMENTS[moment], call)
-    torch.set_num_threads(1)
     sys.argv = ["metalit"]
     metalit(arguments)
 

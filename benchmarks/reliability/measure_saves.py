@@ -37,7 +37,6 @@ def save_for_ever(folder: Path, values: int, moment: str | None, call: int) -> N
     """Save numbered checkpoints; write down which are known to be saved."""
     if moment is not None:
         let_die(*MOMENTS[moment], call)
-    torch.set_num_threads(1)
     files = SafeCheckpointIO()
     file = folder / "last.ckpt"
     number = load_checkpoint(file)["number"] if file.exists() else -1

@@ -38,6 +38,7 @@ class Measurement:
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """Read the options."""
+        torch.set_num_threads(1)  # children that are forked could not use several
         self._argv = list(argv)
         self.options = self.parser.parse_args(argv)
         self._commit = commit()
