@@ -62,6 +62,7 @@ from .runs import (
     run_of,
     save_config,
     short,
+    write_whole,
 )
 from .signals import StopSignals
 
@@ -105,7 +106,11 @@ class RunConfig(SaveConfigCallback):
             for logger in trainer.loggers:
                 logger.log_hyperparams(yaml.safe_load(self._text))
         else:
-            (self._folder / f"{TrainerFn(stage).value}.yaml").write_text(self._text)
+            file = self._folder / f"{TrainerFn(stage).value}.yaml"
+            try:
+                write_whole(file, self._text)
+            except OSError as error:  # what is found is shown all the same
+                log.warning("%s cannot be written (%s): make room.", short(file), error.strerror)
 
 
 class MetalitCLI(LightningCLI):
@@ -202,6 +207,9 @@ class MetalitCLI(LightningCLI):
             self.checkpoint = {"global_step": self.checkpoint.get("global_step", 0), **kept}
             if command != "fit":  # which saves nothing: other settings of the checkpoints are none
                 warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
+        elif command == "fit" and asked:
+            root = short(Path(config.trainer.default_root_dir))
+            log.info("There is nothing to go on with in %s: a new run begins.", root)
         elif command != "fit":
             log.warning("No --ckpt_path was given: the model keeps its initial weights.")
         if self.config[command].model is None:
@@ -258,6 +266,12 @@ class MetalitCLI(LightningCLI):
         """Choose the run folder."""
         config = self.config[self.subcommand]
         refuse_nothing(config, {"trainer": Trainer, **CALLBACKS})
+        for name, usual in (("dirpath", None), ("filename", "last")):
+            if config.last_checkpoint[name] != usual:
+                raise ValueError(
+                    f"last_checkpoint.{name} is {config.last_checkpoint[name]!r} but --ckpt_path "
+                    "finds last.ckpt in run folders alone: give trainer.default_root_dir instead."
+                )
         if config.trainer.fast_dev_run or not _is_first_process():
             return
         run = run_of(Path(config.ckpt_path)) if config.ckpt_path else None
@@ -270,7 +284,9 @@ class MetalitCLI(LightningCLI):
             log.info("Going on with %s after step %d.", short(run), step)
             cut_metrics(run / METRICS, step, self._run_state().get("rows"))
         else:
-            (run / f"{self.subcommand}.csv").unlink(missing_ok=True)
+            scores = run / f"{self.subcommand}.csv"
+            if scores.exists():
+                scores.unlink()
         self.run = run
 
     def _hold(self, run: Path | None) -> None:

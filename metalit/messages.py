@@ -1,5 +1,6 @@
 """What the command line says: errors in one line, and nothing that is not for the user."""
 
+import errno
 import inspect
 import logging
 import re
@@ -20,6 +21,7 @@ from lightning_utilities.core import rank_zero
 from .parser_messages import explain_parser
 
 EXPECTED = (ArgumentError, ValueError, TypeError, OSError, MisconfigurationException, ImportError)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PHRASES = (  # of others, who do not name the option
     (
         "No supported gpu backend found",
@@ -78,8 +80,9 @@ def _explain(error: BaseException) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"a file is no text ({text}): save it as UTF-8."
     if isinstance(error, OSError) and error.filename:
-        reason = str(error.strerror).lower()
-        return f"{error.filename} cannot be used ({reason}): give another path, or mend it."
+        reason, full = str(error.strerror).lower(), error.errno in FULL
+        advice = "make room" if full else "give another path, or mend it"
+        return f"{error.filename} cannot be used ({reason}): {advice}."
     if misfit := _misfit(error, text):
         return misfit
     said, option = explain_parser(text), _option(error, text)

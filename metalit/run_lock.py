@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-NAME = ".lock"
+LOCK = ".lock"
 
 
 class RunLock:
@@ -25,7 +25,7 @@ class RunLock:
     """
 
     def __init__(self, run: Path) -> None:
-        self._path = run / NAME
+        self._path = run / LOCK
         try:
             self._file = self._open()
         except BlockingIOError:

@@ -1,9 +1,12 @@
 """Run folders: where a run writes, and which checkpoint `last` and `best` mean."""
 
 import csv
+import io
 import logging
+import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import yaml
 
 from .checkpoints import predecessor
+from .run_lock import LOCK
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +46,8 @@ def find_checkpoint(root: Path, checkpoint: str) -> Path | None:
     """Return the file that `last`, `best`, `auto` or a path means.
 
     Args:
-        root: Folder of the runs, in which `last` means the newest, `best` the newest with one.
+        root: Folder of the runs, in which `last` means the newest of `fit`, `best` the newest with
+            one.
         checkpoint: "last", "best", the path of a file, or "auto": `last` where the newest run has
             a checkpoint, else none, for a job that may be the first or not.
 
@@ -57,7 +62,7 @@ def find_checkpoint(root: Path, checkpoint: str) -> Path | None:
             )
         return Path(checkpoint)
     name = "best" if checkpoint == "best" else "last"
-    for run in sorted(root.glob("version_*"), key=_number, reverse=True):
+    for run in sorted(filter(_is_of_fit, root.glob("version_*")), key=_number, reverse=True):
         file = run / CHECKPOINTS / f"{name}.ckpt"
         for found in (file, predecessor(file)):
             if found.is_file():
@@ -96,12 +101,30 @@ def read_rows(file: Path) -> tuple[list[str], list[dict[str, str]]]:
 def write_rows(file: Path, names: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
     """Replace a .csv file at once, so that no reader, and no kill, ever sees a part of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_suffix(".csv.new")
-    with beside.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, names)
-        writer.writeheader()
-        writer.writerows(rows)
-    beside.replace(file)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, names)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(file, text.getvalue())
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a text so that the file has all of it, or is as it was, whatever happens.
+
+    Raises:
+        OSError: If the disk does not take it; it names the file.
+    """
+    beside = file.with_suffix(f"{file.suffix}.new")
+    try:
+        with beside.open("w", newline="") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(file)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        raise OSError(error.errno, error.strerror, str(file)) from error
 
 
 def cut_metrics(file: Path, step: int, count: int | None = None) -> None:
@@ -116,6 +139,7 @@ def cut_metrics(file: Path, step: int, count: int | None = None) -> None:
         count: Rows that there were then; None keeps those of the steps before.
     """
     names, rows = read_rows(file) if file.is_file() else ([], [])
+    torn = bool(names) and not file.read_bytes().endswith(b"\n")
     if count is not None and len(rows) < count:
         log.warning(
             "%s has %d of the %d rows that the checkpoint counts: the others never reached the "
@@ -132,7 +156,8 @@ def cut_metrics(file: Path, step: int, count: int | None = None) -> None:
         kept = rows[:count]
     if len(kept) < len(rows):
         shutil.copy2(file, free_name(file))
-    write_rows(file, names, kept)
+    if len(kept) < len(rows) or torn:
+        write_rows(file, names, kept)
 
 
 def free_name(file: Path) -> Path:
@@ -148,13 +173,18 @@ def save_config(file: Path, text: str) -> None:
     """
     known = [file, *file.parent.glob(f"{file.stem}.*{file.suffix}")]
     if not file.is_file():
-        file.write_text(text)
-    elif all(_settings(other.read_text()) != _settings(text) for other in known):
-        free_name(file).write_text(text)
+        write_whole(file, text)
+    elif all(_settings(other.read_text(errors="replace")) != _settings(text) for other in known):
+        write_whole(free_name(file), text)
 
 
 def _settings(text: str) -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load(text)
+    try:
+        config = yaml.safe_load(text)
+    except yaml.YAMLError:
+        config = None
+    if not isinstance(config, dict):  # a file that something has happened to
+        return {}
     return {key: value for key, value in config.items() if key not in ("ckpt_path", "weights_only")}
 
 
@@ -162,6 +192,11 @@ def short(path: Path) -> str:
     """Return a path relative to the working directory, where it lies within."""
     inside = path.absolute().is_relative_to(Path.cwd())
     return str(path.absolute().relative_to(Path.cwd()) if inside else path)
+
+
+def _is_of_fit(run: Path) -> bool:
+    """Return whether `fit` made a folder, which the other commands do where no run is theirs."""
+    return any((run / name).exists() for name in ("config.yaml", CHECKPOINTS, LOCK))
 
 
 def _number(folder: Path) -> int:

@@ -149,6 +149,7 @@ def test_rows_are_on_the_disk_before_a_checkpoint_counts_them(tmp_path, monkeypa
     monkeypatch.setattr(os, "fsync", watched)
     assert logger.rows == 0
     logger.log_metrics({"train/loss": 0.5}, 0)
+    del synced[:]  # of the file with its columns
     logger.log_metrics({"train/loss": 0.5}, 1)
     assert synced == []
     assert logger.rows == 2

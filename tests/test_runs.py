@@ -1,10 +1,23 @@
+import errno
 import os
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
 
 from metalit.main import main
-from metalit.runs import cut_metrics, find_checkpoint, new_run, read_rows, run_of, save_config
+from metalit.messages import explain
+from metalit.runs import (
+    cut_metrics,
+    find_checkpoint,
+    new_run,
+    read_rows,
+    run_of,
+    save_config,
+    write_whole,
+)
 
 FILES = ["checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "metrics.csv"]
 
@@ -142,6 +155,15 @@ def test_rows_from_the_step_of_the_checkpoint_on_and_a_torn_row_are_dropped(tmp_
     assert sorted(os.listdir(tmp_path)) == ["metrics.1.csv", "metrics.csv"]
 
 
+def test_a_file_of_which_no_row_is_dropped_is_left_alone(tmp_path):
+    file = tmp_path / "metrics.csv"
+    file.write_text("step,train/loss\n0,1.5\n1,0.1\n")
+    before = file.stat()
+    cut_metrics(file, 2, 2)
+    assert os.path.samestat(file.stat(), before)  # on a full disk it could not be written anew
+    assert os.listdir(tmp_path) == ["metrics.csv"]
+
+
 def test_rows_that_a_checkpoint_knows_and_the_file_lacks_are_warned_of(tmp_path, caplog):
     file = tmp_path / "metrics.csv"
     cut_metrics(file, 2, 0)
@@ -167,11 +189,81 @@ def test_equal_configs_are_written_once(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["config.1.yaml", "config.2.yaml", "config.yaml"]
 
 
+@pytest.mark.parametrize("damage", ["", "a: [1", "- 1", "a: 1\nb", "\0"])
+def test_a_damaged_config_is_another_one(tmp_path, damage):
+    file = tmp_path / "config.yaml"
+    file.write_text(damage)
+    for _ in range(2):
+        save_config(file, "a: 1\n")
+    assert sorted(os.listdir(tmp_path)) == ["config.1.yaml", "config.yaml"]
+    assert file.read_text() == damage
+
+
+@pytest.mark.parametrize("stage", ["write", "fsync", "replace"])
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch, stage):
+    file = tmp_path / "config.yaml"
+    file.write_text("a: 1\n")
+
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    owner, name = {"fsync": (os, "fsync"), "replace": (Path, "replace")}.get(stage, (Path, "open"))
+    monkeypatch.setattr(owner, name, fail)
+    with pytest.raises(OSError, match="No space left") as failed:
+        write_whole(file, "a: 2\n")
+    monkeypatch.undo()
+    assert explain(failed.value) == f"{file} cannot be used (no space left on device): make room."
+    assert file.read_text() == "a: 1\n"
+    assert os.listdir(tmp_path) == ["config.yaml"]
+
+
+def test_other_commands_do_not_hide_the_run_that_is_gone_on_with(sinusoids, tmp_path, capsys):
+    arguments = ["fit", "--config", str(sinusoids), "--ckpt_path", "auto", "--trainer.max_epochs"]
+    main([*arguments, "1"])
+    assert "There is nothing to go on with in " in capsys.readouterr().out
+    main(["validate", "--config", str(sinusoids)])
+    assert (tmp_path / "runs/version_1/validate.csv").exists()
+    assert main([*arguments, "2"]).trainer.global_step == 12
+    assert not (tmp_path / "runs/version_2").exists()
+    (tmp_path / "runs/version_2").mkdir()
+    (tmp_path / "runs/version_2/.lock").touch()  # killed before it could save
+    assert find_checkpoint(tmp_path / "runs", "auto") is None
+
+
+@pytest.mark.parametrize("option", ["dirpath", "filename"])
+def test_last_is_where_it_is_found(sinusoids, tmp_path, option):
+    with pytest.raises(ValueError, match=rf"^last_checkpoint\.{option} is 'other' but --ckpt_path"):
+        main(["fit", "--config", str(sinusoids), f"--last_checkpoint.{option}", "other"])
+    assert not (tmp_path / "runs").exists() or not os.listdir(tmp_path / "runs")
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_scores_are_shown_where_nothing_can_be_written(sinusoids, tmp_path, capsys):
+    main(["fit", "--config", str(sinusoids)])
+    run = tmp_path / "runs/version_0"
+    command = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(tmp_path / "disk")]
+    (tmp_path / "disk").mkdir()
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a disk needs root")
+    try:
+        disk = shutil.copytree(tmp_path / "runs", tmp_path / "disk" / "runs") / "version_0"
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "disk")], check=True)
+        options = ["--trainer.default_root_dir", str(disk.parent), "--ckpt_path", "best"]
+        with pytest.warns(UserWarning, match=r"test\.csv cannot be written \(Read-only"):
+            main(["test", "--config", str(sinusoids), *options])
+        assert files(disk) == files(run)
+    finally:
+        subprocess.run(["umount", str(tmp_path / "disk")], check=True)
+    said = capsys.readouterr().out
+    assert "test/mean_squared_error" in said
+    assert f"{disk / 'test.yaml'} cannot be written (Read-only file system): make room." in said
+
+
 def test_last_does_not_go_back_to_an_older_run_than_the_newest(tmp_path):
     (tmp_path / "version_0" / "checkpoints").mkdir(parents=True)
     for name in ("best", "last"):
         (tmp_path / "version_0" / "checkpoints" / f"{name}.ckpt").touch()
-    (tmp_path / "version_1").mkdir()
+    (tmp_path / "version_1" / "checkpoints").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"the newest run .*version_1' has no checkpoint"):
         find_checkpoint(tmp_path, "last")
     assert find_checkpoint(tmp_path, "best").parent.parent.name == "version_0"
