@@ -249,7 +249,7 @@ def test_scores_are_shown_where_nothing_can_be_written(sinusoids, tmp_path, caps
         disk = shutil.copytree(tmp_path / "runs", tmp_path / "disk" / "runs") / "version_0"
         subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "disk")], check=True)
         options = ["--trainer.default_root_dir", str(disk.parent), "--ckpt_path", "best"]
-        with pytest.warns(UserWarning) as told:
+        with pytest.warns(UserWarning, match=r"test\.csv") as told:
             main(["test", "--config", str(sinusoids), *options])
         assert files(disk) == files(run)
         assert any("test.csv cannot be written (Read-only" in str(w.message) for w in told)
