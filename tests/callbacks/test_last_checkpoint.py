@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -36,6 +38,14 @@ def test_it_is_saved_every_so_many_steps_and_minutes(sinusoids, tmp_path):
     root = ["--trainer.default_root_dir", str(tmp_path / "other/runs")]
     main([*arguments, *root, "--last_checkpoint.every_minutes", "1e-9"])
     assert steps(tmp_path / "other") == [6, 6]  # before and after validation
+
+
+def test_by_default_it_is_saved_five_minutes_after_the_last_time(sinusoids, tmp_path, monkeypatch):
+    clock = count(0, 60)  # that gains a minute whenever somebody looks at it
+    patched = SimpleNamespace(monotonic=lambda: next(clock))
+    monkeypatch.setattr("metalit.callbacks.last_checkpoint.time", patched)
+    main(["fit", "--config", str(sinusoids)])
+    assert steps(tmp_path) == [6, 5]
 
 
 def test_a_run_that_ends_in_the_middle_of_an_epoch_goes_on_in_the_middle(sinusoids, tmp_path):
