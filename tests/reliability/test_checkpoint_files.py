@@ -347,6 +347,9 @@ def test_what_is_no_checkpoint_of_a_run_is_refused(tmp_path):
     torch.save({"weight": torch.ones(2)}, tmp_path / "weights.pt")
     with pytest.raises(ValueError, match=r"weights.pt has no state_dict but must be a checkpoint"):
         load_checkpoint(tmp_path / "weights.pt")
+    (tmp_path / "empty.ckpt").touch()
+    with pytest.raises(DamagedCheckpointError, match=r"\(it does not end as one\): give another"):
+        load_checkpoint(tmp_path / "empty.ckpt")
 
 
 def test_a_file_that_the_disk_does_not_give_back_gives_way_to_its_predecessor(
@@ -380,7 +383,10 @@ def test_a_file_system_that_cannot_sync_folders_is_none_that_fails(tmp_path, mon
     assert len(os.listdir("/proc/self/fd")) == opened
 
 
-def test_other_file_systems_are_left_to_lightning():
+def test_other_file_systems_are_left_to_lightning_but_for_code():
     files = SafeCheckpointIO()
     files.save_checkpoint(checkpoint(4), "memory://folder/last.ckpt")
     assert files.load_checkpoint("memory://folder/last.ckpt")["number"] == 4
+    files.save_checkpoint({"folder": Path("x")}, "memory://folder/last.ckpt")
+    with pytest.raises(pickle.UnpicklingError):
+        files.load_checkpoint("memory://folder/last.ckpt")
