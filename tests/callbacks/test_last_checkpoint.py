@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 from itertools import count
@@ -6,10 +8,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from lightning import Callback, Trainer
+from torch import distributed, nn
+from torch.utils.data import DataLoader
 
+from metalit import MetaLearner
 from metalit.callbacks import LastCheckpoint
 from metalit.checkpoints import load_checkpoint
+from metalit.episodes import stack
+from metalit.inner_loops import GradientDescent
+from metalit.learners import MAML
 from metalit.main import main
+from metalit.metrics import MeanSquaredError
+from metalit.networks import MLP
+from metalit.tasks import SinusoidTasks
 
 LAST = "runs/version_0/checkpoints/last.ckpt"
 
@@ -109,6 +121,50 @@ def test_a_full_disk_does_not_end_the_run_but_a_run_that_is_not_saved_is_an_erro
     said = capsys.readouterr().out
     assert "(No space left on device); there is none yet and the run goes on: make room." in said
     assert len((tmp_path / "runs/version_0/metrics.csv").read_text().splitlines()) == 1 + 6 + 1
+
+
+@pytest.fixture
+def trainer():
+    return Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+
+
+@pytest.mark.parametrize("mine", [None, signal.SIGTERM])
+def test_what_one_of_two_processes_wants_both_do(mine, trainer, monkeypatch):
+    theirs, keep = torch.tensor([signal.SIGTERM, 0]), LastCheckpoint()
+    merged = {distributed.ReduceOp.MAX: torch.maximum, distributed.ReduceOp.SUM: torch.add}
+
+    def all_reduce(wishes, operation):
+        wishes.copy_(merged[operation](wishes, theirs))
+
+    monkeypatch.setattr(distributed, "all_reduce", all_reduce)
+    monkeypatch.setattr(Trainer, "world_size", 2)
+    keep._signals.received = mine
+    with pytest.raises(SystemExit) as left:
+        keep._leave_if_asked(trainer)
+    assert left.value.code == 143
+    keep._signals.received = None
+    theirs[:] = torch.tensor([0, 1])  # minutes differ from process to process
+    assert keep._leave_if_asked(trainer)
+    theirs[:] = 0
+    assert not keep._leave_if_asked(trainer)
+
+
+def test_a_prediction_leaves_too(trainer):
+    seen = []
+
+    class Asked(Callback):
+        def on_predict_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            seen.append(batch_idx)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer.callbacks += [Asked(), LastCheckpoint()]
+    episodes = stack([SinusoidTasks(3, 4).sample(torch.Generator())])
+    maml = MAML(MLP(1, 4, 1), GradientDescent(0.01), nn.MSELoss())
+    model = MetaLearner(maml, nn.MSELoss(), MeanSquaredError())
+    with pytest.raises(SystemExit) as left:
+        trainer.predict(model, DataLoader([episodes, episodes], batch_size=None))
+    assert left.value.code == 143
+    assert seen == [0]
 
 
 def test_a_stop_that_has_to_wait_saves_no_more_and_hears_signals(sinusoids, tmp_path, monkeypatch):
