@@ -158,7 +158,11 @@ def test_handlers_that_others_set_later_stay():
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         heard.teardown()  # once more, as after an error
         assert signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN
+        heard.listen()  # and no loop looks at the flag
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGUSR1)
     finally:
+        heard.ignore()
         signal.signal(signal.SIGUSR1, before)
 
 
