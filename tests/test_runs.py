@@ -1,10 +1,19 @@
 import os
+from pathlib import Path
 
 import pytest
 import yaml
 
 from metalit.main import main
-from metalit.runs import cut_metrics, find_checkpoint, new_run, read_rows, run_of, save_config
+from metalit.runs import (
+    cut_metrics,
+    find_checkpoint,
+    new_run,
+    read_rows,
+    run_of,
+    save_config,
+    write_rows,
+)
 
 FILES = ["checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "metrics.csv"]
 
@@ -122,14 +131,46 @@ def test_runs_are_numbered_after_the_highest(tmp_path):
     assert new_run(tmp_path).name == "version_11"
 
 
-def test_last_is_of_the_run_with_the_highest_number(tmp_path):
+def test_a_number_that_another_process_has_taken_meanwhile_is_left_to_it(tmp_path, monkeypatch):
+    (tmp_path / "version_0").mkdir()
+    monkeypatch.setattr(Path, "glob", lambda *_: iter(()))  # as it was before
+    assert new_run(tmp_path).name == "version_1"
+
+
+def test_last_is_of_the_run_with_the_highest_number(tmp_path, monkeypatch):
     for number in (2, 10):
         (tmp_path / f"version_{number}" / "checkpoints").mkdir(parents=True)
         (tmp_path / f"version_{number}" / "checkpoints" / "last.ckpt").touch()
     found = find_checkpoint(tmp_path, "last")
     assert found == tmp_path / "version_10" / "checkpoints" / "last.ckpt"
     assert run_of(found) == tmp_path / "version_10"
-    assert run_of(tmp_path / "last.ckpt") is None
+    monkeypatch.chdir(tmp_path / "version_10")
+    assert run_of(Path("checkpoints/last.ckpt")) == tmp_path / "version_10"
+    for other in ("last.ckpt", "version_2/mine/last.ckpt", "mine/checkpoints/last.ckpt"):
+        assert run_of(tmp_path / other) is None
+    found.rename(found.with_stem("last.previous"))  # a kill between two names, without links
+    assert find_checkpoint(tmp_path, "last") == found.with_stem("last.previous")
+    assert find_checkpoint(tmp_path, "auto") == found.with_stem("last.previous")
+
+
+def test_auto_does_not_go_back_to_an_older_run_than_the_newest(tmp_path):
+    assert find_checkpoint(tmp_path, "auto") is None
+    (tmp_path / "version_0" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "version_0" / "checkpoints" / "last.ckpt").touch()
+    (tmp_path / "version_1").mkdir()
+    assert find_checkpoint(tmp_path, "auto") is None
+
+
+def test_a_table_that_cannot_be_written_stays_as_it_was(tmp_path):
+    def rows():
+        yield {"step": "0"}
+        raise OSError("No space left on device")
+
+    file = tmp_path / "metrics.csv"
+    write_rows(file, ["step"], [{"step": "7"}])
+    with pytest.raises(OSError, match="No space"):
+        write_rows(file, ["step", "train/loss"], rows())
+    assert file.read_text().split() == ["step", "7"]
 
 
 def test_rows_from_the_step_of_the_checkpoint_on_and_a_torn_row_are_dropped(tmp_path):
