@@ -2,7 +2,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from metalit import MetaLearner
 from metalit.callbacks import LastCheckpoint
-from metalit.checkpoints import load_checkpoint
+from metalit.checkpoints import SafeCheckpointIO, load_checkpoint
 from metalit.episodes import stack
 from metalit.inner_loops import GradientDescent
 from metalit.learners import MAML
@@ -75,8 +77,11 @@ def test_a_run_that_ends_in_the_middle_of_an_epoch_goes_on_in_the_middle(sinusoi
 def test_auto_begins_a_run_where_there_is_none_and_goes_on_with_it_else(sinusoids, tmp_path):
     arguments = ["fit", "--config", str(sinusoids), "--ckpt_path", "auto", "--trainer.max_epochs"]
     main([*arguments, "1"])
+    left = tmp_path / LAST.replace("last.ckpt", ".last.ckpt.1.writing")  # by a process of before
+    left.touch()
     cli = main([*arguments, "2"])
     assert cli.trainer.global_step == 12
+    assert not left.exists()
     assert [folder.name for folder in (tmp_path / "runs").iterdir()] == ["version_0"]
 
 
@@ -126,6 +131,20 @@ def test_a_full_disk_does_not_end_the_run_but_a_run_that_is_not_saved_is_an_erro
 @pytest.fixture
 def trainer():
     return Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+
+
+def test_a_last_checkpoint_that_fails_beside_the_end_is_an_error(trainer, tmp_path, monkeypatch):
+    files = trainer.strategy.checkpoint_io = SafeCheckpointIO()
+    files.save_checkpoint({"state_dict": {}}, tmp_path / "last.ckpt")
+
+    def refuse(*_):
+        time.sleep(0.05)
+        raise OSError("not on this disk")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    files.save_checkpoint({"state_dict": {}}, tmp_path / "last.ckpt", {"wait": False})
+    with pytest.raises(OSError, match=r"last.ckpt could not be saved \(not on this disk\)"):
+        LastCheckpoint().on_fit_end(trainer, nn.Identity())
 
 
 @pytest.mark.parametrize("mine", [None, signal.SIGTERM])
