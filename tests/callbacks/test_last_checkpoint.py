@@ -74,6 +74,12 @@ def test_a_run_that_ends_in_the_middle_of_an_epoch_goes_on_in_the_middle(sinusoi
         assert torch.equal(value, other["state_dict"][name])
 
 
+def test_a_run_that_ends_with_a_validation_in_the_middle_of_an_epoch_is_saved(sinusoids, tmp_path):
+    options = ["--trainer.max_steps=4", "--trainer.val_check_interval=2"]
+    main(["fit", "--config", str(sinusoids), "--trainer.max_epochs=-1", *options])
+    assert steps(tmp_path) == [4]
+
+
 def test_auto_begins_a_run_where_there_is_none_and_goes_on_with_it_else(sinusoids, tmp_path):
     arguments = ["fit", "--config", str(sinusoids), "--ckpt_path", "auto", "--trainer.max_epochs"]
     main([*arguments, "1"])
