@@ -201,6 +201,13 @@ def test_rows_that_a_checkpoint_knows_and_the_file_lacks_are_warned_of(tmp_path,
     ]
 
 
+def test_rows_that_a_checkpoint_does_not_know_are_dropped_whatever_step_they_are_of(tmp_path):
+    file = tmp_path / "metrics.csv"
+    file.write_text("step,train/loss\n0,1.5\n1,0.1\n")
+    cut_metrics(file, 2, 1)
+    assert file.read_text().split() == ["step,train/loss", "0,1.5"]
+
+
 def test_equal_configs_are_written_once(tmp_path):
     file = tmp_path / "config.yaml"
     for text in ("a: 1\n", "a: 1\nckpt_path: x\n", "a: 2\n", "a: 2\n", "a: 3\n"):
