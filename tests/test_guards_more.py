@@ -4,6 +4,7 @@ import pytest
 from torch import Tensor
 
 from metalit import Episode, MetaLearner
+from metalit.guards import StepGuard
 
 from .test_guards import Poison, make_data, make_model, make_trainer, same
 
@@ -27,3 +28,7 @@ def test_good_steps_are_not_saved_up_for_bad_ones_to_come(tmp_path: Path) -> Non
         make_trainer(tmp_path, Poison(steps=[30, 31])).fit(
             make_model(max_skipped_steps=1), make_data(32)
         )
+
+
+def test_a_run_without_any_step_has_skipped_not_all_of_them() -> None:
+    StepGuard(3).check_end(0)
