@@ -1,12 +1,15 @@
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from metalit import Episode, MetaLearner
-from metalit.guards import StepGuard
+from metalit.callbacks import LastCheckpoint
+from metalit.guards import StepGuard, check_finite
 
-from .test_guards import Poison, make_data, make_model, make_trainer, same
+from .test_guards import Poison, Rows, make_data, make_model, make_trainer, same
 
 
 class Own(MetaLearner):
@@ -32,3 +35,21 @@ def test_good_steps_are_not_saved_up_for_bad_ones_to_come(tmp_path: Path) -> Non
 
 def test_a_run_without_any_step_has_skipped_not_all_of_them() -> None:
     StepGuard(3).check_end(0)
+
+
+def test_tasks_left_out_that_are_not_logged_yet_are_logged_after_a_resume(tmp_path: Path) -> None:
+    for stop, resume in ((2, None), (None, tmp_path / "last.ckpt")):
+        rows, poison = Rows(), Poison(batches=[1], tasks=[0, 3])
+        poison.stop_after = stop
+        options = {"logger": rows, "log_every_n_steps": 4, "enable_checkpointing": True}
+        trainer = make_trainer(tmp_path, poison, LastCheckpoint(str(tmp_path)), **options)
+        with suppress(SystemExit):
+            trainer.fit(make_model(), make_data(), ckpt_path=resume, weights_only=True)
+    assert rows.found("train/masked_tasks") == [(3, 2)]
+
+
+def test_a_number_that_an_optimizer_begins_with_may_be_infinite() -> None:
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters())
+    optimizer.state[model.weight]["best_loss"] = torch.tensor(torch.inf)
+    check_finite(model, [optimizer], "now")
