@@ -1,5 +1,7 @@
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -53,3 +55,10 @@ def test_a_number_that_an_optimizer_begins_with_may_be_infinite() -> None:
     optimizer = torch.optim.SGD(model.parameters())
     optimizer.state[model.weight]["best_loss"] = torch.tensor(torch.inf)
     check_finite(model, [optimizer], "now")
+
+
+def test_the_first_process_alone_warns(caplog: pytest.LogCaptureFixture) -> None:
+    for first in (False, True):
+        model: Any = SimpleNamespace(trainer=SimpleNamespace(is_global_zero=first))
+        StepGuard(3).warn_once(model, "masked", f"first: {first}")
+    assert caplog.messages == ["first: True"]
