@@ -14,7 +14,7 @@ from lightning import Callback, Trainer
 from torch import distributed, nn
 from torch.utils.data import DataLoader
 
-from metalit import MetaLearner
+from metalit import EpisodeDataModule, MetaLearner
 from metalit.callbacks import LastCheckpoint
 from metalit.checkpoints import SafeCheckpointIO, load_checkpoint
 from metalit.episodes import stack
@@ -139,6 +139,31 @@ def trainer():
     return Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
 
 
+@pytest.fixture
+def model():
+    maml = MAML(MLP(1, 4, 1), GradientDescent(0.01), nn.MSELoss())
+    return MetaLearner(maml, nn.MSELoss(), MeanSquaredError())
+
+
+def test_a_step_of_several_meta_batches_is_saved_once(model, tmp_path):
+    seen = []
+
+    class Saved(Callback):
+        def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+            seen.append(trainer.global_step)
+
+    Trainer(
+        accelerator="cpu",
+        accumulate_grad_batches=2,
+        callbacks=[Saved(), LastCheckpoint(str(tmp_path), every_n_train_steps=1)],
+        enable_progress_bar=False,
+        limit_val_batches=0,
+        logger=False,
+        max_epochs=1,
+    ).fit(model, EpisodeDataModule(SinusoidTasks(3), meta_batch_size=2, episodes_per_epoch=12))
+    assert seen == [1, 2, 3]
+
+
 def test_a_last_checkpoint_that_fails_beside_the_end_is_an_error(trainer, tmp_path, monkeypatch):
     files = trainer.strategy.checkpoint_io = SafeCheckpointIO()
     files.save_checkpoint({"state_dict": {}}, tmp_path / "last.ckpt")
@@ -174,7 +199,7 @@ def test_what_one_of_two_processes_wants_both_do(mine, trainer, monkeypatch):
     assert not keep._leave_if_asked(trainer)
 
 
-def test_a_prediction_leaves_too(trainer):
+def test_a_prediction_leaves_too(trainer, model):
     seen = []
 
     class Asked(Callback):
@@ -184,8 +209,6 @@ def test_a_prediction_leaves_too(trainer):
 
     trainer.callbacks += [Asked(), LastCheckpoint()]
     episodes = stack([SinusoidTasks(3, 4).sample(torch.Generator())])
-    maml = MAML(MLP(1, 4, 1), GradientDescent(0.01), nn.MSELoss())
-    model = MetaLearner(maml, nn.MSELoss(), MeanSquaredError())
     with pytest.raises(SystemExit) as left:
         trainer.predict(model, DataLoader([episodes, episodes], batch_size=None))
     assert left.value.code == 143
