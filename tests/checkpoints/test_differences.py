@@ -36,6 +36,18 @@ def test_a_value_does_not_differ_from_itself(value):
     assert not differences("", {"model": {"x": value}}, {"model": {"x": value}})
 
 
+def test_a_value_that_is_new_or_gone_differs():
+    one, more = {"model": {"lr": 1}}, {"model": {"lr": 1, "steps": 5}}
+    assert differences("", one, more) == {"model.steps": (None, 5)}
+    assert differences("", more, one) == {"model.steps": (5, None)}
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_class_of_the_optimizer_cannot_change_even_if_changes_are_allowed(allowed):
+    with pytest.raises(ValueError, match=r"model.optimizer cannot change its class"):
+        refuse_changes({"model.optimizer": ("torch.optim.SGD", "torch.optim.Adam")}, allowed)
+
+
 @pytest.mark.parametrize("name", ["limit_train_batches", "limit_val_batches", "overfit_batches"])
 def test_limits_of_the_trainer_change_the_episodes(name):
     with pytest.raises(ValueError, match=f"trainer.{name} would change"):
