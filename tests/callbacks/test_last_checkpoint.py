@@ -3,7 +3,7 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from metalit import EpisodeDataModule, MetaLearner
 from metalit.callbacks import LastCheckpoint
 from metalit.checkpoints import SafeCheckpointIO, load_checkpoint
+from metalit.checkpoints.progress import PROGRESS
 from metalit.episodes import stack
 from metalit.inner_loops import GradientDescent
 from metalit.learners import MAML
@@ -55,7 +56,8 @@ def test_it_is_saved_every_so_many_steps_and_minutes(sinusoids, tmp_path):
 
 
 def test_by_default_it_is_saved_five_minutes_after_the_last_time(sinusoids, tmp_path, monkeypatch):
-    clock = count(0, 60)  # that gains a minute whenever somebody looks at it
+    # that gains a minute whenever somebody looks at it, and many before the training begins
+    clock = chain([0], count(10_000, 60))
     patched = SimpleNamespace(monotonic=lambda: next(clock))
     monkeypatch.setattr("metalit.callbacks.last_checkpoint.time", patched)
     main(["fit", "--config", str(sinusoids)])
@@ -197,6 +199,18 @@ def test_what_one_of_two_processes_wants_both_do(mine, trainer, monkeypatch):
     assert keep._leave_if_asked(trainer)
     theirs[:] = 0
     assert not keep._leave_if_asked(trainer)
+
+
+def test_gradients_of_a_checkpoint_are_restored_once(trainer, model):
+    keep = LastCheckpoint()
+    gradients = {name: torch.ones_like(weight) for name, weight in model.named_parameters()}
+    checkpoint = {PROGRESS: {"gradients": gradients, "metrics": {}}}
+    keep.on_load_checkpoint(trainer, model, checkpoint)
+    keep.on_train_start(trainer, model)
+    assert all(torch.equal(p.grad, torch.ones_like(p)) for p in model.parameters())
+    model.zero_grad()
+    keep.on_train_start(trainer, model)  # of another `fit`
+    assert all(p.grad is None for p in model.parameters())
 
 
 def test_a_prediction_leaves_too(trainer, model):

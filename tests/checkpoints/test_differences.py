@@ -3,7 +3,7 @@ from math import nan
 
 import pytest
 
-from metalit.checkpoints import changed_arguments, differences, refuse_changes
+from metalit.checkpoints import changed_arguments, differences, refuse_changes, run_differences
 from metalit.main import main
 
 STOPPING = """
@@ -40,6 +40,12 @@ def test_a_value_that_is_new_or_gone_differs():
     one, more = {"model": {"lr": 1}}, {"model": {"lr": 1, "steps": 5}}
     assert differences("", one, more) == {"model.steps": (None, 5)}
     assert differences("", more, one) == {"model.steps": (5, None)}
+
+
+def test_how_a_run_is_started_is_no_difference():
+    first = {"model": {}, "allow_changes": False, "ckpt_path": None, "config": None}
+    again = {"model": {}, "allow_changes": True, "ckpt_path": "last", "config": ["a.yaml"]}
+    assert run_differences(first, again) == {}
 
 
 @pytest.mark.parametrize("allowed", [True, False])
