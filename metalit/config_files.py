@@ -26,7 +26,7 @@ def check_configs(arguments: Sequence[str]) -> None:
         option, equals, value = argument.partition("=")
         if option in ("--config", "-c"):
             file = value if equals else "".join(arguments[place + 1 : place + 2])
-            if file and "\0" not in file and _exists(Path(file)):
+            if file and _exists(Path(file)):
                 check_config(Path(file))
 
 
@@ -37,7 +37,7 @@ def check_config(file: Path) -> None:
         ValueError: If it is not.
     """
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        text = file.read_bytes().decode()
     except IsADirectoryError:
         raise ValueError(f"--config names {file}, which is a folder: give a YAML file.") from None
     except UnicodeDecodeError as error:

@@ -39,7 +39,7 @@ def test_a_file_that_the_parser_would_misread_is_refused(text, said, tmp_path):
 
 def test_good_files_pass(tmp_path):
     (tmp_path / "mine.yaml").write_bytes(
-        b"\xef\xbb\xbfmodel: A\na: &x {b: 1}\nb: {<<: *x, c: 2}\nc: [*x, *x]\ntrainer: {}\n"
+        b"\xef\xbb\xbfmodel: A\na: &x {b: 1}\nb: {<<: *x, <<: *x, c: 2}\nc: [*x, *x]\ntrainer: {}\n"
     )
     check_configs(["fit", "--config", str(tmp_path / "mine.yaml"), "--config=absent.yaml"])
     check_configs(["fit", "--config"])
@@ -60,6 +60,7 @@ class Thing:
         self,
         size: int = 1,
         name: str | None = None,
+        most: int | None = 3,
         parts: Sequence["Thing"] = (),
         late: int = None,  # noqa: RUF013 - as torch has them
     ) -> None:
@@ -76,10 +77,20 @@ def test_nothing_where_a_value_is_needed_is_refused():
     nested = Namespace(model=_thing(parts=[_thing(), _thing(size=None)]))
     with pytest.raises(ValueError, match=r"model\.parts\.1\.size is None"):
         refuse_nothing(nested, {})
+    nested = Namespace(model=_thing(parts={"a": _thing(size=None)}))
+    with pytest.raises(ValueError, match=r"model\.parts\.a\.size is None"):
+        refuse_nothing(nested, {})
     with pytest.raises(ValueError, match=r"trainer\.size is None"):
         refuse_nothing(Namespace(trainer=Namespace(size=None)), {"trainer": Thing})
 
 
+class Unreadable:
+    def __init__(self, size: "Absent" = 1) -> None:  # noqa: F821 - which some have
+        pass
+
+
 def test_nothing_where_it_may_be_passes():
-    config = Namespace(model=_thing(size=2, name=None, late=None), seed=None, data=None)
+    unreadable = Namespace(class_path=f"{__name__}.Unreadable", init_args=Namespace(size=None))
+    refuse_nothing(Namespace(model=unreadable), {})
+    config = Namespace(model=_thing(size=2, name=None, most=None, late=None), seed=None, data=None)
     refuse_nothing(config, {"trainer": Thing})

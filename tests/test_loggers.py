@@ -3,6 +3,7 @@ import resource
 import time
 import warnings
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from lightning.pytorch.utilities import rank_zero_only
@@ -137,6 +138,25 @@ def test_a_full_disk_is_tried_again_rarely(tmp_path, monkeypatch):
     monkeypatch.undo()
     logger.finalize("success")
     assert len(rows_in(tmp_path / "metrics.csv")) == 1001
+
+
+def test_attempts_that_take_long_are_made_more_rarely_still(tmp_path, monkeypatch):
+    tries, now = [], 0.0
+
+    def refuse(*_, **__):
+        nonlocal now
+        tries.append(now)
+        now += 3.0
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(csv_file, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("metalit.loggers.csv_file.Path.open", refuse)
+    logger = CSV(str(tmp_path))
+    with caught():
+        for step in range(100):
+            logger.log_metrics({"train/loss": 0.5}, step)
+            now += 1.0
+    assert tries == [0.0, 3.0 + 20 * 3.0]
 
 
 def test_rows_are_on_the_disk_before_a_checkpoint_counts_them(tmp_path, monkeypatch):

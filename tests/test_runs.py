@@ -16,6 +16,7 @@ from metalit.runs import (
     read_rows,
     run_of,
     save_config,
+    write_rows,
     write_whole,
 )
 
@@ -135,14 +136,46 @@ def test_runs_are_numbered_after_the_highest(tmp_path):
     assert new_run(tmp_path).name == "version_11"
 
 
-def test_last_is_of_the_run_with_the_highest_number(tmp_path):
+def test_a_number_that_another_process_has_taken_meanwhile_is_left_to_it(tmp_path, monkeypatch):
+    (tmp_path / "version_0").mkdir()
+    monkeypatch.setattr(Path, "glob", lambda *_: iter(()))  # as it was before
+    assert new_run(tmp_path).name == "version_1"
+
+
+def test_last_is_of_the_run_with_the_highest_number(tmp_path, monkeypatch):
     for number in (2, 10):
         (tmp_path / f"version_{number}" / "checkpoints").mkdir(parents=True)
         (tmp_path / f"version_{number}" / "checkpoints" / "last.ckpt").touch()
     found = find_checkpoint(tmp_path, "last")
     assert found == tmp_path / "version_10" / "checkpoints" / "last.ckpt"
     assert run_of(found) == tmp_path / "version_10"
-    assert run_of(tmp_path / "last.ckpt") is None
+    monkeypatch.chdir(tmp_path / "version_10")
+    assert run_of(Path("checkpoints/last.ckpt")) == tmp_path / "version_10"
+    for other in ("last.ckpt", "version_2/mine/last.ckpt", "mine/checkpoints/last.ckpt"):
+        assert run_of(tmp_path / other) is None
+    found.rename(found.with_stem("last.previous"))  # a kill between two names, without links
+    assert find_checkpoint(tmp_path, "last") == found.with_stem("last.previous")
+    assert find_checkpoint(tmp_path, "auto") == found.with_stem("last.previous")
+
+
+def test_auto_does_not_go_back_to_an_older_run_than_the_newest(tmp_path):
+    assert find_checkpoint(tmp_path, "auto") is None
+    (tmp_path / "version_0" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "version_0" / "checkpoints" / "last.ckpt").touch()
+    (tmp_path / "version_1").mkdir()
+    assert find_checkpoint(tmp_path, "auto") is None
+
+
+def test_a_table_that_cannot_be_written_stays_as_it_was(tmp_path):
+    def rows():
+        yield {"step": "0"}
+        raise OSError("No space left on device")
+
+    file = tmp_path / "metrics.csv"
+    write_rows(file, ["step"], [{"step": "7"}])
+    with pytest.raises(OSError, match="No space"):
+        write_rows(file, ["step", "train/loss"], rows())
+    assert file.read_text().split() == ["step", "7"]
 
 
 def test_rows_from_the_step_of_the_checkpoint_on_and_a_torn_row_are_dropped(tmp_path):
@@ -180,6 +213,13 @@ def test_rows_that_a_checkpoint_knows_and_the_file_lacks_are_warned_of(tmp_path,
         "reached the disk, or were cut since."
         for kept, count in ((2, 5), (0, 1))
     ]
+
+
+def test_rows_that_a_checkpoint_does_not_know_are_dropped_whatever_step_they_are_of(tmp_path):
+    file = tmp_path / "metrics.csv"
+    file.write_text("step,train/loss\n0,1.5\n1,0.1\n")
+    cut_metrics(file, 2, 1)
+    assert file.read_text().split() == ["step,train/loss", "0,1.5"]
 
 
 def test_equal_configs_are_written_once(tmp_path):

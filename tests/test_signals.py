@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -85,21 +86,41 @@ def test_a_signal_before_and_after_the_loops_leaves_at_once(when, arguments):
     assert leave("fit", arguments, when) == 143
 
 
+def test_a_signal_in_the_validation_before_training_leaves_and_saves_nothing(arguments, tmp_path):
+    sanity = ["--trainer.num_sanity_val_steps", "2"]
+    assert leave("fit", [*arguments, *sanity], "validation 0 0") == 143
+    assert list(tmp_path.rglob("*.ckpt")) == []
+
+
+def test_a_run_that_was_not_saved_says_so_and_not_how_to_go_on(arguments, capfd):
+    nowhere = ["--last_checkpoint.dirpath", "/proc/nowhere"]
+    callback = "{class_path: signalled.Signal, init_args: {when: step 2, number: 15}}"
+    with pytest.raises(OSError, match=r"last.ckpt could not be saved .*make room"):
+        main(["fit", *arguments, *nowhere, f"--trainer.callbacks={callback}"])
+    assert "--ckpt_path last" not in capfd.readouterr().out
+
+
 def test_a_test_leaves_too(arguments):
     assert leave("test", arguments, "test 0") == 143
 
 
-@pytest.mark.parametrize("queued", [True, False])
-def test_the_signal_that_slurm_was_asked_for_is_heard(queued, arguments, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "asked", "queued"),
+    [(signal.SIGUSR2, True, True), (signal.SIGUSR2, False, False), (signal.SIGTERM, True, False)],
+)
+def test_the_signal_that_slurm_was_asked_for_is_heard(
+    number, asked, queued, arguments, tmp_path, monkeypatch
+):
     jobs = []
     monkeypatch.setattr("metalit.callbacks.last_checkpoint.requeue", lambda: jobs.append(1))
-    values = f"{{auto_requeue: {str(queued).lower()}, requeue_signal: SIGUSR2}}"
+    values = f"{{auto_requeue: {str(asked).lower()}, requeue_signal: SIGUSR2}}"
     path = "lightning.pytorch.plugins.environments.SLURMEnvironment"
     slurm = f"{{class_path: {path}, init_args: {values}}}"
     names = "JOB_ID=7 JOB_NAME=x NTASKS=1 PROCID=0 LOCALID=0 NODEID=0 NNODES=1 NODELIST=localhost"
     for name in names.split():
         monkeypatch.setenv(*f"SLURM_{name}".split("="))
-    assert leave("fit", [*arguments, f"--trainer.plugins=[{slurm}]"], "step 2", signal.SIGUSR2) == 0
+    code = leave("fit", [*arguments, f"--trainer.plugins=[{slurm}]"], "step 2", number)
+    assert code == CODES.get(number, 0)
     assert jobs == [1] * queued
     assert load_checkpoint(tmp_path / "runs/version_0/checkpoints/last.ckpt")["global_step"] == 2
 
@@ -122,9 +143,34 @@ def test_signals_are_a_flag_while_a_loop_looks_at_it_and_an_exit_else():
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)  # the first one decides
         assert heard.received == signal.SIGTERM
+        heard.register_signal_handlers()  # of the next loop
+        assert heard.received is None
     finally:
         heard.teardown()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_handlers_that_others_set_later_stay():
+    heard, before = StopSignals(), signal.getsignal(signal.SIGUSR1)
+    heard.register_signal_handlers()
+    heard.teardown()
+    try:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        heard.teardown()  # once more, as after an error
+        assert signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN
+        heard.listen()  # and no loop looks at the flag
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGUSR1)
+    finally:
+        heard.ignore()
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_loop_in_a_thread_hears_no_signals_and_goes_on():
+    heard = StopSignals()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(heard.register_signal_handlers).result()
+        pool.submit(heard.teardown).result()
 
 
 @pytest.mark.parametrize("sent", ["SIGINT SIGINT", "SIGTERM SIGINT SIGINT"])
@@ -178,8 +224,13 @@ def test_a_slurm_job_is_queued_again(environment, job, tmp_path, monkeypatch):
     assert (tmp_path / "said").read_text() == f"requeue {job}\n"
 
 
-def test_a_slurm_job_that_cannot_be_queued_again_is_named(monkeypatch, caplog):
+@pytest.mark.parametrize("code", [None, 1])
+def test_a_slurm_job_that_cannot_be_queued_again_is_named(code, tmp_path, monkeypatch, caplog):
+    if code is not None:
+        program = tmp_path / "scontrol"
+        program.write_text(f"#!/bin/sh\nexit {code}\n")
+        program.chmod(0o755)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("PATH", str(tmp_path))
     requeue()
     assert "SLURM job 7 cannot be queued again" in caplog.text

@@ -130,8 +130,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count batches of validation from here."""
-        if trainer.state.fn == "fit":
-            count_validation(trainer)
+        count_validation(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Leave if it was asked for; the validation is repeated later."""

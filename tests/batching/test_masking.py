@@ -207,6 +207,21 @@ def test_an_answer_in_whole_numbers_cannot_be_missing(way: dict[str, Any]) -> No
         TaskMap(**way)(numbers, bad, SEEDS)
 
 
+def test_a_constant_loss_beside_one_that_is_not_finite_is_kept() -> None:
+    weight = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    episodes = spoilt(make_episodes((6,), tasks=5), [1], torch.nan, part=1)
+    episodes.query.x[0, 0] = 99
+
+    def constant_if_large(episode: Episode) -> tuple[Tensor, Tensor]:
+        x = episode.query.x
+        return x, x.sum() if x[0, 0] == 99 else weight.sum() * x.sum()
+
+    found = TaskMap("loop", chunk=5).mean_loss(constant_if_large, episodes, SEEDS, [weight])
+    assert found.kept.tolist() == [True, False, True, True, True]
+    (gradient,) = torch.autograd.grad(found.loss, weight)
+    torch.testing.assert_close(gradient, (episodes.query.x[2:].sum() / 5).expand(3))
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
 def test_compiled_steps_leave_out_the_same_tasks() -> None:
@@ -230,6 +245,11 @@ def test_a_norm_is_finite_unless_a_value_or_its_square_is_not(dtype: torch.dtype
         assert not have_finite_norm(ordinary, torch.tensor([1.0, value]))
     huge = torch.finfo(dtype).max ** 0.6
     assert have_finite_norm([torch.tensor([huge], dtype=dtype)]) == (dtype == torch.float16)
+
+
+def test_what_is_large_is_finite_all_the_same() -> None:
+    assert have_finite_norm([torch.tensor(1e100, dtype=torch.float64)])
+    assert have_finite_norm([torch.ones(1)], torch.tensor([3e38, 3e38]))  # though their sum is not
 
 
 def test_gradients_of_several_dtypes_and_sparse_ones_have_a_norm() -> None:

@@ -1,13 +1,30 @@
+import os
+import signal
 import subprocess
 import sys
+import time
+from itertools import chain, count
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
+from lightning import Callback, Trainer
+from torch import distributed, nn
+from torch.utils.data import DataLoader
 
+from metalit import EpisodeDataModule, MetaLearner
 from metalit.callbacks import LastCheckpoint
-from metalit.checkpoints import load_checkpoint
+from metalit.checkpoints import SafeCheckpointIO, load_checkpoint
+from metalit.checkpoints.progress import PROGRESS
+from metalit.episodes import stack
+from metalit.inner_loops import GradientDescent
+from metalit.learners import MAML
 from metalit.main import main
+from metalit.metrics import MeanSquaredError
+from metalit.networks import MLP
+from metalit.tasks import SinusoidTasks
 
 LAST = "runs/version_0/checkpoints/last.ckpt"
 
@@ -38,6 +55,15 @@ def test_it_is_saved_every_so_many_steps_and_minutes(sinusoids, tmp_path):
     assert steps(tmp_path / "other") == [6, 6]  # before and after validation
 
 
+def test_by_default_it_is_saved_five_minutes_after_the_last_time(sinusoids, tmp_path, monkeypatch):
+    # that gains a minute whenever somebody looks at it, and many before the training begins
+    clock = chain([0], count(10_000, 60))
+    patched = SimpleNamespace(monotonic=lambda: next(clock))
+    monkeypatch.setattr("metalit.callbacks.last_checkpoint.time", patched)
+    main(["fit", "--config", str(sinusoids)])
+    assert steps(tmp_path) == [6, 5]
+
+
 def test_a_run_that_ends_in_the_middle_of_an_epoch_goes_on_in_the_middle(sinusoids, tmp_path):
     arguments = ["fit", "--config", str(sinusoids), "--trainer.max_epochs=-1"]
     main([*arguments, "--trainer.max_steps=10"])
@@ -50,11 +76,20 @@ def test_a_run_that_ends_in_the_middle_of_an_epoch_goes_on_in_the_middle(sinusoi
         assert torch.equal(value, other["state_dict"][name])
 
 
+def test_a_run_that_ends_with_a_validation_in_the_middle_of_an_epoch_is_saved(sinusoids, tmp_path):
+    options = ["--trainer.max_steps=4", "--trainer.val_check_interval=2"]
+    main(["fit", "--config", str(sinusoids), "--trainer.max_epochs=-1", *options])
+    assert steps(tmp_path) == [4]
+
+
 def test_auto_begins_a_run_where_there_is_none_and_goes_on_with_it_else(sinusoids, tmp_path):
     arguments = ["fit", "--config", str(sinusoids), "--ckpt_path", "auto", "--trainer.max_epochs"]
     main([*arguments, "1"])
+    left = tmp_path / LAST.replace("last.ckpt", ".last.ckpt.1.writing")  # by a process of before
+    left.touch()
     cli = main([*arguments, "2"])
     assert cli.trainer.global_step == 12
+    assert not left.exists()
     assert [folder.name for folder in (tmp_path / "runs").iterdir()] == ["version_0"]
 
 
@@ -101,6 +136,99 @@ def test_a_full_disk_does_not_end_the_run_but_a_run_that_is_not_saved_is_an_erro
     said = capsys.readouterr().out
     assert "(No space left on device); there is none yet and the run goes on: make room." in said
     assert len(rows) == 1 + 6 + 1
+
+
+@pytest.fixture
+def trainer():
+    return Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+
+
+@pytest.fixture
+def model():
+    maml = MAML(MLP(1, 4, 1), GradientDescent(0.01), nn.MSELoss())
+    return MetaLearner(maml, nn.MSELoss(), MeanSquaredError())
+
+
+def test_a_step_of_several_meta_batches_is_saved_once(model, tmp_path):
+    seen = []
+
+    class Saved(Callback):
+        def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+            seen.append(trainer.global_step)
+
+    Trainer(
+        accelerator="cpu",
+        accumulate_grad_batches=2,
+        callbacks=[Saved(), LastCheckpoint(str(tmp_path), every_n_train_steps=1)],
+        enable_progress_bar=False,
+        limit_val_batches=0,
+        logger=False,
+        max_epochs=1,
+    ).fit(model, EpisodeDataModule(SinusoidTasks(3), meta_batch_size=2, episodes_per_epoch=12))
+    assert seen == [1, 2, 3]
+
+
+def test_a_last_checkpoint_that_fails_beside_the_end_is_an_error(trainer, tmp_path, monkeypatch):
+    files = trainer.strategy.checkpoint_io = SafeCheckpointIO()
+    files.save_checkpoint({"state_dict": {}}, tmp_path / "last.ckpt")
+
+    def refuse(*_):
+        time.sleep(0.05)
+        raise OSError("not on this disk")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    files.save_checkpoint({"state_dict": {}}, tmp_path / "last.ckpt", {"wait": False})
+    with pytest.raises(OSError, match=r"last.ckpt could not be saved \(not on this disk\)"):
+        LastCheckpoint().on_fit_end(trainer, nn.Identity())
+
+
+@pytest.mark.parametrize("mine", [None, signal.SIGTERM])
+def test_what_one_of_two_processes_wants_both_do(mine, trainer, monkeypatch):
+    theirs, keep = torch.tensor([signal.SIGTERM, 0]), LastCheckpoint()
+    merged = {distributed.ReduceOp.MAX: torch.maximum, distributed.ReduceOp.SUM: torch.add}
+
+    def all_reduce(wishes, operation):
+        wishes.copy_(merged[operation](wishes, theirs))
+
+    monkeypatch.setattr(distributed, "all_reduce", all_reduce)
+    monkeypatch.setattr(Trainer, "world_size", 2)
+    keep._signals.received = mine
+    with pytest.raises(SystemExit) as left:
+        keep._leave_if_asked(trainer)
+    assert left.value.code == 143
+    keep._signals.received = None
+    theirs[:] = torch.tensor([0, 1])  # minutes differ from process to process
+    assert keep._leave_if_asked(trainer)
+    theirs[:] = 0
+    assert not keep._leave_if_asked(trainer)
+
+
+def test_gradients_of_a_checkpoint_are_restored_once(trainer, model):
+    keep = LastCheckpoint()
+    gradients = {name: torch.ones_like(weight) for name, weight in model.named_parameters()}
+    checkpoint = {PROGRESS: {"gradients": gradients, "metrics": {}}}
+    keep.on_load_checkpoint(trainer, model, checkpoint)
+    keep.on_train_start(trainer, model)
+    assert all(torch.equal(p.grad, torch.ones_like(p)) for p in model.parameters())
+    model.zero_grad()
+    keep.on_train_start(trainer, model)  # of another `fit`
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_prediction_leaves_too(trainer, model):
+    seen = []
+
+    class Asked(Callback):
+        def on_predict_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            seen.append(batch_idx)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer.callbacks += [Asked(), LastCheckpoint()]
+    episodes = stack([SinusoidTasks(3, 4).sample(torch.Generator())])
+    with pytest.raises(SystemExit) as left:
+        trainer.predict(model, DataLoader([episodes, episodes], batch_size=None))
+    assert left.value.code == 143
+    assert seen == [0]
 
 
 def test_a_stop_that_has_to_wait_saves_no_more_and_hears_signals(sinusoids, tmp_path, monkeypatch):

@@ -3,7 +3,7 @@ from math import nan
 
 import pytest
 
-from metalit.checkpoints import changed_arguments, differences, refuse_changes
+from metalit.checkpoints import changed_arguments, differences, refuse_changes, run_differences
 from metalit.main import main
 
 STOPPING = """
@@ -34,6 +34,24 @@ def test_values_of_another_type_differ(saved, given):
 @pytest.mark.parametrize("value", [nan, [nan, 1], {"a": nan}, 1, "x", None])
 def test_a_value_does_not_differ_from_itself(value):
     assert not differences("", {"model": {"x": value}}, {"model": {"x": value}})
+
+
+def test_a_value_that_is_new_or_gone_differs():
+    one, more = {"model": {"lr": 1}}, {"model": {"lr": 1, "steps": 5}}
+    assert differences("", one, more) == {"model.steps": (None, 5)}
+    assert differences("", more, one) == {"model.steps": (5, None)}
+
+
+def test_how_a_run_is_started_is_no_difference():
+    first = {"model": {}, "allow_changes": False, "ckpt_path": None, "config": None}
+    again = {"model": {}, "allow_changes": True, "ckpt_path": "last", "config": ["a.yaml"]}
+    assert run_differences(first, again) == {}
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_class_of_the_optimizer_cannot_change_even_if_changes_are_allowed(allowed):
+    with pytest.raises(ValueError, match=r"model.optimizer cannot change its class"):
+        refuse_changes({"model.optimizer": ("torch.optim.SGD", "torch.optim.Adam")}, allowed)
 
 
 @pytest.mark.parametrize("name", ["limit_train_batches", "limit_val_batches", "overfit_batches"])

@@ -21,6 +21,7 @@ RUNS_CODE = [
     "torch.os.system",
     "torch.serialization.pickle.loads",
     "torch.package.PackageImporter",
+    "torch.fx.GraphModule",
     "torch.nn.functional.torch.load",
     "torch.distributed.elastic.multiprocessing.subprocess_handler.SubprocessHandler",
     "torch.utils.cpp_extension.load_inline",
@@ -78,12 +79,13 @@ TEXTS = [
         lambda path: {"class_path": path, "init_args": {}},
         lambda path: [{"a": [path]}],
         lambda path: {path: 1},
+        lambda path: ({"a": (path,)},),
         lambda path: f"{{class_path: {path}}}",
         lambda path: f" '{path}'\n",
         lambda path: f"!!str {path}",
         lambda path: f"- '{{class_path: {path}}}'",
     ],
-    ids=["text", "class", "nested", "key", "yaml", "quoted", "tagged", "yaml in yaml"],
+    ids=["text", "class", "nested", "key", "tuples", "yaml", "quoted", "tagged", "yaml in yaml"],
 )
 def test_what_runs_code_is_refused_wherever_it_stands(path, hide):
     with pytest.raises(ValueError, match=f"evil.ckpt names {path}, and a checkpoint may not"):

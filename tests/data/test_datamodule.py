@@ -204,6 +204,26 @@ def test_data_that_tasks_read_themselves_may_not_change_before_a_run_goes_on(
     other.load_state_dict(saved)
 
 
+def test_a_run_goes_on_with_its_own_labels_alone_but_is_evaluated_on_any() -> None:
+    def relabelled(split: str) -> TensorDataset:
+        x, y = labelled(split).tensors
+        return TensorDataset(x, (y + 1) % 5)
+
+    def start(stage: TrainerFn, **arguments: Any) -> EpisodeDataModule:
+        module = make_module(**arguments)
+        module.trainer = Trainer(logger=False, accelerator="cpu")
+        module.trainer.state.fn = stage
+        module.setup("fit")
+        return module
+
+    saved = start(TrainerFn.FITTING).state_dict()
+    none = start(TrainerFn.FITTING, tasks=SinusoidTasks(), dataset=None).state_dict()
+    for state, dataset in ((saved, relabelled), (none, labelled)):
+        with pytest.raises(ValueError, match="the train and val data are not those of the run"):
+            start(TrainerFn.FITTING, dataset=dataset).load_state_dict(state)
+        start(TrainerFn.VALIDATING, dataset=dataset).load_state_dict(state)
+
+
 def test_values_that_are_not_finite_are_refused() -> None:
     def dataset(split: str) -> TensorDataset:
         return TensorDataset(torch.full((60, 1), torch.nan), torch.arange(60) % 5)

@@ -6,6 +6,7 @@ import signal
 import struct
 import subprocess
 import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -18,8 +19,11 @@ from metalit.checkpoints import (
     load_checkpoint,
     open_checkpoint,
     predecessor,
+    set_aside,
     sweep,
 )
+
+BESIDE = {"wait": False}
 
 
 def checkpoint(number=0, size=100):
@@ -33,6 +37,10 @@ def saved(folder, *numbers):
         files.save_checkpoint(checkpoint(number), file)
     files.wait()
     return file
+
+
+def refuse(*_):
+    raise OSError("not on this disk")
 
 
 @pytest.fixture
@@ -64,10 +72,10 @@ def test_the_file_holds_the_sha256_of_the_archive_that_torch_wrote(tmp_path):
 
 
 def test_an_overwritten_checkpoint_keeps_its_predecessor(tmp_path):
-    file = saved(tmp_path, 1, 2, 3)
+    file = saved(tmp_path / "a" / "new" / "folder", 1, 2, 3)
     assert load_checkpoint(file)["number"] == 3
     assert load_checkpoint(predecessor(file))["number"] == 2
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["last.ckpt", "last.previous.ckpt"]
+    assert sorted(f.name for f in file.parent.iterdir()) == ["last.ckpt", "last.previous.ckpt"]
 
 
 def test_a_damaged_checkpoint_gives_way_to_its_predecessor_in_one_line(tmp_path, caplog):
@@ -89,9 +97,6 @@ def test_a_damaged_checkpoint_gives_way_to_its_predecessor_in_one_line(tmp_path,
 
 
 def test_where_no_links_can_be_made_the_predecessor_is_kept_all_the_same(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError("no links here")
-
     monkeypatch.setattr(os, "link", refuse)
     file = saved(tmp_path, 1, 2)
     assert [load_checkpoint(f)["number"] for f in (file, predecessor(file))] == [2, 1]
@@ -117,7 +122,10 @@ def test_the_bytes_reach_the_disk_before_the_name_and_the_name_before_it_is_know
         return replace(self, target)
 
     def watched_fsync(descriptor):
-        events.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        file = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if file.is_file():
+            assert b"metalit-sha256:" in file.read_bytes()
+        events.append(f"sync {file.name}")
         fsync(descriptor)
 
     monkeypatch.setattr(Path, "replace", watched_replace)
@@ -127,10 +135,25 @@ def test_the_bytes_reach_the_disk_before_the_name_and_the_name_before_it_is_know
     assert events == [written, "name last.ckpt", f"sync {tmp_path.name}"]
 
 
+def test_at_no_time_is_there_no_checkpoint_of_that_name(tmp_path, monkeypatch):
+    file, replace, seen = saved(tmp_path, 1), Path.replace, []
+
+    def watched(self, target):
+        seen.append(load_checkpoint(file)["number"])
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    (tmp_path / f".last.previous.ckpt.{os.getpid()}.writing").touch()  # of a process of that id
+    saved(tmp_path, 2)
+    assert seen == [1, 1]  # the predecessor, and what takes its place
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["last.ckpt", "last.previous.ckpt"]
+
+
 def test_what_can_not_be_read_without_running_code_is_refused_when_it_is_saved(tmp_path):
     held = {**checkpoint(), "callbacks": {"Mine": {"folder": Path("x")}}}
-    with pytest.raises(ValueError, match=r"cannot be saved as .*last.ckpt: .*PosixPath"):
-        SafeCheckpointIO().save_checkpoint(held, tmp_path / "last.ckpt")
+    for options in (None, BESIDE):  # also the first that need not be waited for
+        with pytest.raises(ValueError, match=r"cannot be saved as .*last.ckpt: .*PosixPath"):
+            SafeCheckpointIO().save_checkpoint(held, tmp_path / "last.ckpt", options)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -157,6 +180,45 @@ def test_a_full_disk_is_named_and_the_checkpoint_before_stays(small_disk, caplog
     assert load_checkpoint(file)["number"] == 3
 
 
+@pytest.fixture
+def lossy_disk(monkeypatch):
+    """A disk that says yes to all, and keeps the beginnings of files."""
+    fsync = os.fsync
+
+    def lose(descriptor):
+        if Path(os.readlink(f"/proc/self/fd/{descriptor}")).is_file():
+            os.ftruncate(descriptor, 300)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", lose)
+
+
+def test_what_the_disk_has_lost_is_named_once_and_does_not_end_the_run(
+    tmp_path, lossy_disk, caplog
+):
+    files, file = SafeCheckpointIO(), tmp_path / "last.ckpt"
+    files.save_checkpoint(checkpoint(1), file)
+    files.wait()
+    (said,) = caplog.messages
+    assert f"The checkpoint {file} cannot be saved (it cannot be read again: " in said
+    assert list(files.failures) == [file]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_beside_what_comes_next_is_known_when_the_next_one_is_saved(
+    tmp_path, monkeypatch
+):
+    files = SafeCheckpointIO()
+    files.save_checkpoint(checkpoint(), tmp_path / "first.ckpt")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        files.save_checkpoint(checkpoint(), tmp_path / "lost.ckpt", storage_options=BESIDE)
+        assert files._pending[1].exception(10)
+    files.save_checkpoint(checkpoint(), tmp_path / "next.ckpt", storage_options=BESIDE)
+    assert list(files.failures) == [tmp_path / "lost.ckpt"]
+    files.wait()
+
+
 def test_a_limit_on_the_size_of_files_is_named(tmp_path, caplog):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -181,23 +243,40 @@ def test_other_storage_options_are_refused(tmp_path):
 
 
 def test_a_checkpoint_is_there_when_saving_returns_unless_it_need_not_be(tmp_path, monkeypatch):
-    files, let = SafeCheckpointIO(), threading.Event()
-    files.save_checkpoint(checkpoint(), tmp_path / "first.ckpt")
+    files, let, replace = SafeCheckpointIO(), threading.Event(), Path.replace
+    files.save_checkpoint(checkpoint(), tmp_path / "first.ckpt", BESIDE)  # which is waited for
     assert (tmp_path / "first.ckpt").is_file()
-    monkeypatch.setattr("metalit.checkpoints.files._sync_folder", lambda _: let.wait(10))
-    monkeypatch.setattr(Path, "replace", lambda *_: let.wait(10))
-    files.save_checkpoint(checkpoint(), tmp_path / "second.ckpt", storage_options={"wait": False})
+
+    def wait(self, target):
+        assert let.wait(10)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", wait)
+    files.save_checkpoint(checkpoint(), tmp_path / "second.ckpt", BESIDE)
     assert not (tmp_path / "second.ckpt").is_file()
     let.set()
     files.wait()
+    assert (tmp_path / "second.ckpt").is_file()
 
 
-def test_a_checkpoint_is_removed_also_while_it_is_being_written(tmp_path):
-    files = SafeCheckpointIO()
-    for name in ("first.ckpt", "second.ckpt"):
-        files.save_checkpoint(checkpoint(), tmp_path / name, storage_options={"wait": False})
-    files.remove_checkpoint(tmp_path / "second.ckpt")
-    assert [f.name for f in tmp_path.iterdir()] == ["first.ckpt"]
+def test_who_reads_removes_or_ends_waits_for_what_is_being_written(tmp_path, monkeypatch):
+    files, file, replace = SafeCheckpointIO(), saved(tmp_path, 0), Path.replace
+    files.save_checkpoint(checkpoint(0), file)
+
+    def slow(self, target):
+        time.sleep(0.05)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", slow)
+    files.save_checkpoint(checkpoint(1), file, BESIDE)
+    assert files.load_checkpoint(file)["number"] == 1
+    files.save_checkpoint(checkpoint(2), file, BESIDE)
+    files.teardown()
+    assert load_checkpoint(file)["number"] == 2
+    files.save_checkpoint(checkpoint(3), file, BESIDE)
+    files.remove_checkpoint(file)
+    files.wait()
+    assert not file.exists()
 
 
 def test_nothing_but_a_checkpoint_file_is_removed(tmp_path):
@@ -217,6 +296,62 @@ def test_a_whole_checkpoint_is_never_called_damaged(tmp_path):
         load_checkpoint(file, map_location="cuda:77")
 
 
+def test_a_machine_without_memory_calls_no_checkpoint_damaged(tmp_path, monkeypatch):
+    def load(*_, **__):
+        raise MemoryError
+
+    file = saved(tmp_path, 1, 2)
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(MemoryError):
+        open_checkpoint(file)
+
+
+def test_a_damaged_file_leaves_its_name_to_its_predecessor_and_an_absent_one_nothing(tmp_path):
+    file = saved(tmp_path, 1, 2)
+    set_aside(file)  # which was taken itself
+    assert load_checkpoint(file)["number"] == 2
+    set_aside(predecessor(file))
+    names = ["last.damaged.ckpt", "last.previous.ckpt"]
+    assert sorted(f.name for f in tmp_path.iterdir()) == names
+    set_aside(predecessor(file))
+    assert sorted(f.name for f in tmp_path.iterdir()) == names
+
+
+def test_a_bit_of_the_checksum_itself_is_as_good_as_any_other(tmp_path):
+    file = saved(tmp_path, 1)
+    content = file.read_bytes()
+    for place in (content.index(b"metalit-sha256:") - 1, content.index(b"sha256:"), -1):
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        file.write_bytes(damaged)
+        with pytest.raises(DamagedCheckpointError):
+            load_checkpoint(file)
+
+
+def test_a_checkpoint_of_others_is_looked_at_by_the_checksums_of_its_archive(tmp_path):
+    file = tmp_path / "theirs.ckpt"
+    torch.save(checkpoint(3), file)
+    assert load_checkpoint(file)["number"] == 3
+    content = bytearray(file.read_bytes())
+    content[content.index(struct.pack("<f", 3.0) * 100)] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DamagedCheckpointError, match=r"the checksum of \S+/data/0 is another"):
+        load_checkpoint(file)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("notes.txt", "no tensors")
+    with pytest.raises(DamagedCheckpointError, match=r"theirs.ckpt is no checkpoint"):
+        load_checkpoint(file)
+
+
+def test_what_is_no_checkpoint_of_a_run_is_refused(tmp_path):
+    torch.save({"weight": torch.ones(2)}, tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match=r"weights.pt has no state_dict but must be a checkpoint"):
+        load_checkpoint(tmp_path / "weights.pt")
+    (tmp_path / "empty.ckpt").touch()
+    with pytest.raises(DamagedCheckpointError, match=r"\(it does not end as one\): give another"):
+        load_checkpoint(tmp_path / "empty.ckpt")
+
+
 def test_a_file_that_the_disk_does_not_give_back_gives_way_to_its_predecessor(
     tmp_path, monkeypatch, caplog
 ):
@@ -233,7 +368,7 @@ def test_a_file_that_the_disk_does_not_give_back_gives_way_to_its_predecessor(
 
 
 def test_a_file_system_that_cannot_sync_folders_is_none_that_fails(tmp_path, monkeypatch):
-    fsync = os.fsync
+    fsync, opened = os.fsync, len(os.listdir("/proc/self/fd"))
 
     def sync_files(descriptor):
         if Path(os.readlink(f"/proc/self/fd/{descriptor}")).is_dir():
@@ -245,9 +380,13 @@ def test_a_file_system_that_cannot_sync_folders_is_none_that_fails(tmp_path, mon
     files.save_checkpoint(checkpoint(1), tmp_path / "last.ckpt")
     assert files.failures == {}
     assert load_checkpoint(tmp_path / "last.ckpt")["number"] == 1
+    assert len(os.listdir("/proc/self/fd")) == opened
 
 
-def test_other_file_systems_are_left_to_lightning():
+def test_other_file_systems_are_left_to_lightning_but_for_code():
     files = SafeCheckpointIO()
     files.save_checkpoint(checkpoint(4), "memory://folder/last.ckpt")
     assert files.load_checkpoint("memory://folder/last.ckpt")["number"] == 4
+    files.save_checkpoint({"folder": Path("x")}, "memory://folder/last.ckpt")
+    with pytest.raises(pickle.UnpicklingError):
+        files.load_checkpoint("memory://folder/last.ckpt")

@@ -392,5 +392,6 @@ def test_an_id_is_known_before_the_run_is_opened(fake, monkeypatch, tmp_path):
     log_rows(resumed, 1)
     with pytest.raises(RuntimeError, match="W&B run kept is open and cannot become other"):
         resumed.resume("other")
-    finalize(resumed)
+    resumed.finalize("failed")
     assert fake()[-4][1]["id"] == "kept"
+    assert fake()[-2] == ["finish", 1]
