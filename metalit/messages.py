@@ -15,7 +15,6 @@ from jsonargparse import ArgumentError
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning_utilities.core import rank_zero
 
 from .parser_messages import explain_parser
@@ -131,11 +130,13 @@ def _raised_in(traceback: TracebackType | None) -> str:
 
 
 class Terminal(logging.Handler):
-    """Writes plain lines to whatever `sys.stdout` is at the time, above a progress bar."""
+    """Writes plain lines to whatever `sys.stdout` is at the time, where a progress bar was."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message."""
-        Tqdm.write(self.format(record), file=sys.stdout)
+        # a bar leaves the cursor behind itself, and is drawn anew below
+        clear = "\r\x1b[2K" if sys.stdout.isatty() else ""
+        sys.stdout.write(f"{clear}{self.format(record)}\n")
         sys.stdout.flush()
 
 

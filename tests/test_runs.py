@@ -162,7 +162,7 @@ def test_auto_does_not_go_back_to_an_older_run_than_the_newest(tmp_path):
     assert find_checkpoint(tmp_path, "auto") is None
     (tmp_path / "version_0" / "checkpoints").mkdir(parents=True)
     (tmp_path / "version_0" / "checkpoints" / "last.ckpt").touch()
-    (tmp_path / "version_1").mkdir()
+    (tmp_path / "version_1" / "checkpoints").mkdir(parents=True)
     assert find_checkpoint(tmp_path, "auto") is None
 
 

@@ -92,11 +92,14 @@ def test_a_signal_in_the_validation_before_training_leaves_and_saves_nothing(arg
     assert list(tmp_path.rglob("*.ckpt")) == []
 
 
-def test_a_run_that_was_not_saved_says_so_and_not_how_to_go_on(arguments, capfd):
-    nowhere = ["--last_checkpoint.dirpath", "/proc/nowhere"]
+def test_a_run_that_was_not_saved_says_so_and_not_how_to_go_on(arguments, monkeypatch, capfd):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("metalit.checkpoints.io.write_temporary", fail)
     callback = "{class_path: signalled.Signal, init_args: {when: step 2, number: 15}}"
     with pytest.raises(OSError, match=r"last.ckpt could not be saved .*make room"):
-        main(["fit", *arguments, *nowhere, f"--trainer.callbacks={callback}"])
+        main(["fit", *arguments, f"--trainer.callbacks={callback}"])
     assert "--ckpt_path last" not in capfd.readouterr().out
 
 
