@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -135,6 +136,8 @@ def main() -> None:
         with suppress(OSError):  # nobody reads it any more
             answers.write(json.dumps(message) + "\n")
 
+    # wandb's own temporary folders are removed by its exit hooks alone
+    os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="metalit-wandb-")
     session = Session(answer)
     known = {
         action.__name__: action
@@ -168,6 +171,8 @@ def limit(seconds: float) -> None:
 def end() -> None:
     """End this process and its wandb-core, without the exit hooks of wandb, which may wait."""
     kill_children(os.getpid())
+    if tempfile.tempdir is not None:
+        shutil.rmtree(tempfile.tempdir, ignore_errors=True)
     os._exit(0)
 
 

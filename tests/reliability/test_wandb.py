@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,39 +17,6 @@ from metalit.loggers import WandB, message_pipe, wandb_run
 from metalit.loggers.wandb_process import kill_children
 
 ROOT = Path(__file__).parents[2]
-FAKE = """
-import json, os, sys, time
-
-FILE = os.environ["FAKE_FILE"]
-
-class Settings:
-    init_timeout: float
-
-def write(*values):
-    with open(FILE, "a") as stream:
-        stream.write(json.dumps(values) + "\\n")
-
-class Run:
-    settings = type("Settings", (), {"sync_dir": "/somewhere/run-1"})
-    config = type("Config", (), {"update": lambda self, values, **_: write("config", values)})()
-    def define_metric(self, *_, **__): pass
-    def log(self, row):
-        if "hang" in row:
-            time.sleep(60)
-        if "raise" in row:
-            raise OSError("no space left\\nand more")
-        write("log", row)
-    def finish(self, exit_code):
-        write("finish", exit_code)
-
-def init(**options):
-    print("noise on the standard output", flush=True)
-    exec(os.environ.get("FAKE_INIT", ""))
-    write("init", options)
-    return Run()
-
-def teardown(): write("teardown")
-"""
 
 
 @pytest.fixture
@@ -63,7 +31,7 @@ def offline(monkeypatch, tmp_path):
 def fake(offline, monkeypatch, tmp_path):
     """Put a W&B in place of the real one; return what tells what it was told."""
     (tmp_path / "modules").mkdir()
-    (tmp_path / "modules" / "wandb.py").write_text(FAKE)
+    shutil.copy(Path(__file__).with_name("fake_wandb.py"), tmp_path / "modules" / "wandb.py")
     file = tmp_path / "told.jsonl"
     monkeypatch.setenv("FAKE_FILE", str(file))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
@@ -72,7 +40,6 @@ def fake(offline, monkeypatch, tmp_path):
 
 @pytest.fixture
 def servers(offline, monkeypatch):
-    """Give a key, and the servers to use it with."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "reliability"))
     module = importlib.import_module("wandb_server")
     monkeypatch.setenv("WANDB_API_KEY", module.KEY)
@@ -85,15 +52,27 @@ def servers(offline, monkeypatch):
     return serve
 
 
-def children(pid):
+def children(pid, what):
     files = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for file in files for child in file.read_text().split()]
+    found = [int(child) for file in files for child in file.read_text().split()]
+    return [child for child in found if what in command(child)]
+
+
+def command(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        return ""
+
+
+def processes():
+    """Ids of the processes that talk to W&B for this one, which may have others."""
+    return children(os.getpid(), "wandb_process")
 
 
 def cores():
-    """Ids of the wandb-core processes below this one."""
-    below = [core for child in children(os.getpid()) for core in children(child)]
-    return [p for p in below if b"wandb-core" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    """Ids of the wandb-core processes below these."""
+    return [core for process in processes() for core in children(process, "wandb-core")]
 
 
 def wait_for(what, seconds=20):
@@ -120,7 +99,7 @@ def finalize(logger):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         logger.finalize("success")
-    assert children(os.getpid()) == []
+    assert processes() == []
     return [str(w.message) for w in caught], time.monotonic() - began
 
 
@@ -263,7 +242,7 @@ def test_signals_to_the_run_do_not_reach_the_process_of_wandb(fake, tmp_path):
     logger = WandB(save_dir=str(tmp_path))
     log_rows(logger, 1)
     wait_for((tmp_path / "told.jsonl").exists)
-    (process,) = children(os.getpid())
+    (process,) = wait_for(processes)
     assert os.getsid(process) != os.getsid(0)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):  # as `scancel` may
         os.kill(process, number)
@@ -275,7 +254,7 @@ def test_signals_to_the_run_do_not_reach_the_process_of_wandb(fake, tmp_path):
 def test_a_process_that_is_killed_warns_once(fake, tmp_path):
     logger = WandB(save_dir=str(tmp_path))
     log_rows(logger, 1)
-    (process,) = children(os.getpid())
+    (process,) = wait_for(processes)
     os.kill(process, signal.SIGKILL)
     time.sleep(0.1)
     with pytest.warns(UserWarning, match=r"\(its process died\)"):
@@ -284,9 +263,12 @@ def test_a_process_that_is_killed_warns_once(fake, tmp_path):
 
 
 def test_a_run_kept_offline_is_synced_whole(servers, monkeypatch, tmp_path):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     logger = WandB(mode="offline", save_dir=str(tmp_path))
     log_rows(logger, 200)
     assert finalize(logger)[0] == []
+    assert os.listdir(tmp_path / "temporary") == []
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     with servers("all") as server:
         sync(folder)
