@@ -3,8 +3,10 @@
 import json
 import os
 import selectors
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -25,13 +27,14 @@ class MessagePipe:
     sees the end of its input when the run is gone, however that went.
 
     Args:
-        script: The program of the process.
+        script: The program of the process; its argument is a folder for what is temporary.
     """
 
     def __init__(self, script: Path) -> None:
+        self._folder = tempfile.mkdtemp(prefix="metalit-")
         # -P: the modules beside the script would hide others of their names
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(script)],
+            [sys.executable, "-P", str(script), self._folder],
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -113,6 +116,7 @@ class MessagePipe:
             kill_children(self._process.pid, first=self._process.kill)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(REAP)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _push(self) -> None:
         """Send as much as the process takes; a process that is gone shows in `receive`."""

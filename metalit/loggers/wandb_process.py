@@ -20,6 +20,9 @@ from typing import Any
 FLUSH_SECONDS = 1.0  # what is lost of the run's file where wandb-core is killed
 CLOSE_SECONDS = 30  # for the run to be closed where nobody waits for it any more
 
+temporary: list[str] = []
+"""The folder of this process, which wandb's exit hooks alone would empty."""
+
 
 class Session:
     """A W&B run and what can be told to it.
@@ -136,8 +139,8 @@ def main() -> None:
         with suppress(OSError):  # nobody reads it any more
             answers.write(json.dumps(message) + "\n")
 
-    # wandb's own temporary folders are removed by its exit hooks alone
-    os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="metalit-wandb-")
+    temporary.append(sys.argv[1])
+    os.environ["TMPDIR"] = tempfile.tempdir = sys.argv[1]
     session = Session(answer)
     known = {
         action.__name__: action
@@ -171,8 +174,8 @@ def limit(seconds: float) -> None:
 def end() -> None:
     """End this process and its wandb-core, without the exit hooks of wandb, which may wait."""
     kill_children(os.getpid())
-    if tempfile.tempdir is not None:
-        shutil.rmtree(tempfile.tempdir, ignore_errors=True)
+    for folder in temporary:  # where the training was killed, which else removes it
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 
