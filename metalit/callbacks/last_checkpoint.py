@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor, distributed
 
@@ -83,7 +83,7 @@ class LastCheckpoint(Checkpoint):
         return Path(self.dirpath or ".") / f"{self.filename}.ckpt"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Listen to signals, and remove what a killed process left unfinished."""
+        """Listen to signals."""
         # last of all, so that what it saves holds what the others did at the end of an epoch
         callbacks = trainer.callbacks  # type: ignore[attr-defined] # set where mypy is blind
         trainer.callbacks = [*(c for c in callbacks if c is not self), self]  # type: ignore[attr-defined]
@@ -97,8 +97,13 @@ class LastCheckpoint(Checkpoint):
             {requeue_signal: 0} if requeue_signal is not None else {},
         )
         trainer._signal_connector = self._signals  # type: ignore[assignment] # has the same methods
-        if trainer.is_global_zero and stage == "fit":
-            sweep(Path(self.dirpath))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove what a killed process left unfinished, wherever this run saves."""
+        keepers = (c for c in trainer.checkpoint_callbacks if isinstance(c, _WITH_FOLDER))
+        if trainer.is_global_zero:
+            for folder in {Path(keeper.dirpath) for keeper in keepers if keeper.dirpath}:
+                sweep(folder)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore what a checkpoint kept beside Lightning's own state."""
@@ -230,6 +235,9 @@ class LastCheckpoint(Checkpoint):
                     f"{file} could not be saved ({reason}): make room, and go on from the "
                     "checkpoint before it."
                 )
+
+
+_WITH_FOLDER = (LastCheckpoint, ModelCheckpoint)
 
 
 def _slurm(trainer: Trainer) -> SLURMEnvironment | None:

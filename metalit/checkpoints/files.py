@@ -169,9 +169,22 @@ def set_aside(taken: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process left unfinished in a folder of checkpoints."""
+    """Remove what killed processes left unfinished in a folder of checkpoints."""
     for stale in folder.glob(f".*{_TEMPORARY}"):
-        stale.unlink(missing_ok=True)
+        writer = stale.name.removesuffix(_TEMPORARY).rpartition(".")[2]
+        if writer.isdecimal() and not _is_other_process(int(writer)):
+            stale.unlink(missing_ok=True)
+
+
+def _is_other_process(number: int) -> bool:
+    """Return whether a process of that number runs, which is not this one."""
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return number != os.getpid()  # in a container, a restart often has the number of before
 
 
 def _check(file: Path) -> bool:

@@ -85,7 +85,7 @@ def test_a_run_that_ends_with_a_validation_in_the_middle_of_an_epoch_is_saved(si
 def test_auto_begins_a_run_where_there_is_none_and_goes_on_with_it_else(sinusoids, tmp_path):
     arguments = ["fit", "--config", str(sinusoids), "--ckpt_path", "auto", "--trainer.max_epochs"]
     main([*arguments, "1"])
-    left = tmp_path / LAST.replace("last.ckpt", ".last.ckpt.1.writing")  # by a process of before
+    left = tmp_path / LAST.replace("last.ckpt", ".last.ckpt.4194305.writing")  # of no process
     left.touch()
     cli = main([*arguments, "2"])
     assert cli.trainer.global_step == 12
@@ -229,6 +229,23 @@ def test_a_prediction_leaves_too(trainer, model):
         trainer.predict(model, DataLoader([episodes, episodes], batch_size=None))
     assert left.value.code == 143
     assert seen == [0]
+
+
+def test_leftovers_are_swept_wherever_a_checkpoint_is_saved(sinusoids, tmp_path):
+    folder = tmp_path / "best"
+    folder.mkdir()
+    left, used, foreign = (
+        folder / name
+        for name in (
+            ".best.ckpt.4194305.writing",  # no process has that number
+            f".best.ckpt.{os.getppid()}.writing",  # of another run, which is about to save there
+            ".notes.writing",
+        )
+    )
+    for file in (left, used, foreign):
+        file.touch()
+    main(["fit", "--config", str(sinusoids), "--checkpoint.dirpath", str(folder)])
+    assert {*folder.iterdir()} == {folder / "best.ckpt", used, foreign}
 
 
 def test_a_stop_that_has_to_wait_saves_no_more_and_hears_signals(sinusoids, tmp_path, monkeypatch):

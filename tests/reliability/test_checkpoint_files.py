@@ -104,7 +104,7 @@ def test_where_no_links_can_be_made_the_predecessor_is_kept_all_the_same(tmp_pat
 
 def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path):
     file = saved(tmp_path, 1)
-    for name in (".last.ckpt.123.writing", ".best.ckpt.9.writing"):
+    for name in (".last.ckpt.4194305.writing", ".best.ckpt.4194306.writing"):
         (tmp_path / name).write_bytes(b"half")
     (tmp_path / "notes.txt").touch()
     sweep(tmp_path)
