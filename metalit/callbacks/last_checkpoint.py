@@ -121,11 +121,8 @@ class LastCheckpoint(Checkpoint):
         batch_idx: int,
     ) -> None:
         """Save if it is time, and leave if it was asked for."""
-        loop = trainer.fit_loop.epoch_loop
-        last = loop.batch_progress.is_last_batch
-        # a run that ends in the middle of an epoch goes on, when it goes on, in the middle
-        stops = trainer.should_stop and trainer.fit_loop._can_stop_early
-        ends = not last and (stops or loop._is_training_done)
+        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        ends = _ends_within_epoch(trainer)
         if (last or ends) and not validation_follows(trainer):
             if ends:
                 self._save(trainer)
@@ -140,6 +137,12 @@ class LastCheckpoint(Checkpoint):
     def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Leave if it was asked for; the validation is repeated later."""
         self._leave_if_asked(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save where the run ends after a validation within an epoch."""
+        fits = trainer.state.fn == "fit" and trainer.validating  # not before the training
+        if fits and _ends_within_epoch(trainer):
+            self._save(trainer)
 
     def on_test_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Leave if it was asked for."""
@@ -238,6 +241,13 @@ class LastCheckpoint(Checkpoint):
 
 
 _WITH_FOLDER = (LastCheckpoint, ModelCheckpoint)
+
+
+def _ends_within_epoch(trainer: Trainer) -> bool:
+    """Return whether a run ends before its epoch does; there it will go on, when it goes on."""
+    loop = trainer.fit_loop.epoch_loop
+    stops = trainer.should_stop and trainer.fit_loop._can_stop_early
+    return not loop.batch_progress.is_last_batch and (stops or loop._is_training_done)
 
 
 def _slurm(trainer: Trainer) -> SLURMEnvironment | None:

@@ -76,12 +76,6 @@ def test_a_run_that_ends_in_the_middle_of_an_epoch_goes_on_in_the_middle(sinusoi
         assert torch.equal(value, other["state_dict"][name])
 
 
-def test_a_run_that_ends_with_a_validation_in_the_middle_of_an_epoch_is_saved(sinusoids, tmp_path):
-    options = ["--trainer.max_steps=4", "--trainer.val_check_interval=2"]
-    main(["fit", "--config", str(sinusoids), "--trainer.max_epochs=-1", *options])
-    assert steps(tmp_path) == [4]
-
-
 def test_auto_begins_a_run_where_there_is_none_and_goes_on_with_it_else(sinusoids, tmp_path):
     arguments = ["fit", "--config", str(sinusoids), "--ckpt_path", "auto", "--trainer.max_epochs"]
     main([*arguments, "1"])
@@ -248,10 +242,41 @@ def test_leftovers_are_swept_wherever_a_checkpoint_is_saved(sinusoids, tmp_path)
     assert {*folder.iterdir()} == {folder / "best.ckpt", used, foreign}
 
 
-def test_a_stop_that_has_to_wait_saves_no_more_and_hears_signals(sinusoids, tmp_path, monkeypatch):
+def contents(folder):
+    """Checkpoints and rows of a run, byte for byte."""
+    run = folder / "runs/version_0"
+    files = (*(run / "checkpoints").iterdir(), run / "metrics.csv")
+    return {file.name: file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--trainer.max_steps=4", "--trainer.val_check_interval=2"],
+        ["--trainer.max_time=00:01:00:00", "--trainer.callbacks=stopping.Deplete"],
+    ],
+    ids=["max_steps", "max_time"],
+)
+def test_a_run_that_ends_in_mid_epoch_keeps_its_last_validation(
+    options, sinusoids, tmp_path, stopping
+):
+    arguments = ["fit", "--config", str(sinusoids), "--ckpt_path", "auto", *options]
+    main(arguments)
+    ended = contents(tmp_path)
+    assert steps(tmp_path) == [4, 4]  # before and after validation
+    assert main(arguments).trainer.global_step == 4
+    assert contents(tmp_path) == ended
+
+
+@pytest.fixture
+def stopping(tmp_path, monkeypatch):
+    """A module with callbacks that end a run."""
     (tmp_path / "stopping.py").write_text(STOP)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "stopping", raising=False)
+
+
+def test_a_stop_that_has_to_wait_saves_no_more_and_hears_signals(sinusoids, tmp_path, stopping):
     with pytest.raises(SystemExit) as left:
         main(["fit", "--config", str(sinusoids), *STOP_OPTIONS])
     assert left.value.code == 143
@@ -262,7 +287,14 @@ STOP = """
 import os
 import signal
 
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Timer
+
+
+class Deplete(Callback):
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_step == 3:
+            timer = next(c for c in trainer.callbacks if isinstance(c, Timer))
+            timer._offset = 1e6  # seconds
 
 
 class Stop(Callback):
