@@ -69,7 +69,8 @@ def test_a_run_saves_at_the_end_of_the_step_and_leaves_with_the_code_of_its_sign
     said = capfd.readouterr()
     assert f"{number.name}: leaving at the end of this step" in said.err
     assert f"{number.name}: the run leaves after step 4." in said.out
-    assert "the same command with --ckpt_path last" in said.out
+    last = tmp_path / "runs/version_0/checkpoints/last.ckpt"
+    assert f"the same command with --ckpt_path last; in Python, ckpt_path='{last}'\n" in said.out
 
 
 def test_a_signal_during_validation_does_not_wait_for_its_end(arguments, tmp_path):

@@ -24,6 +24,7 @@ from ..checkpoints.progress import (
     restore_progress,
     validation_follows,
 )
+from ..runs import short
 from ..signals import CODES, StopSignals, requeue
 
 log = logging.getLogger(__name__)
@@ -220,7 +221,9 @@ class LastCheckpoint(Checkpoint):
             log.info("%s: the run leaves after step %d.", number.name, step)
             if fits:
                 self._complain(trainer)
-                log.info("Go on from it: the same command with --ckpt_path last")
+                advice = "Go on from it: the same command with --ckpt_path last"
+                # there, "last" is that of a ModelCheckpoint, and without one training begins anew
+                log.info("%s; in Python, ckpt_path=%r", advice, short(self.file))
             slurm = _slurm(trainer)
             if slurm is not None and slurm.auto_requeue and number == slurm.requeue_signal:
                 requeue()
