@@ -29,6 +29,7 @@ import sys
 import time
 
 from . import __version__
+from .signals import StopSignals
 
 
 def run() -> None:
@@ -43,6 +44,15 @@ def run() -> None:
     if "--debug" in arguments:
         sys.argv.remove("--debug")
         os.environ["METALIT_DEBUG"] = "1"  # the processes of a multi-GPU run see it too
+    signals = StopSignals(leave=os._exit)  # which no package that is being imported can catch
+    signals.listen()
+    try:
+        _run()
+    finally:
+        signals.ignore()
+
+
+def _run() -> None:
     from .main import explain, main  # imports torch, which takes seconds
 
     try:

@@ -26,6 +26,7 @@ class StopSignals:
         begin: Called when a loop is about to begin.
         abandon: Called before a second SIGINT ends the process at once.
         more: Exit codes of further signals.
+        leave: Ends the process with an exit code where no loop looks at the flag.
 
     Attributes:
         received: The first signal, None before it.
@@ -39,11 +40,13 @@ class StopSignals:
         begin: Callable[[], None] = lambda: None,
         abandon: Callable[[], None] = lambda: None,
         more: Mapping[signal.Signals, int] = MappingProxyType({}),
+        leave: Callable[[int], object] = sys.exit,
     ) -> None:
         self.received: signal.Signals | None = None
         self._begin = begin
         self._abandon = abandon
         self._codes = {**CODES, **more}
+        self._leave = leave
         self._interrupted = False
         self._held = False
         self._before: dict[signal.Signals, Any] = {}
@@ -83,7 +86,7 @@ class StopSignals:
             self._abandon()
             os._exit(CODES[signal.SIGINT])
         if not self._held:
-            sys.exit(self._codes[self.received])
+            self._leave(self._codes[self.received])
         what = "once more to leave at once" if number == signal.SIGINT else "please wait"
         # not through a logger or sys.stderr, which may be in the middle of writing
         text = f"\n{self.received.name}: leaving at the end of this step ({what})\n"

@@ -129,6 +129,19 @@ def test_the_signal_that_slurm_was_asked_for_is_heard(
     assert load_checkpoint(tmp_path / "runs/version_0/checkpoints/last.ckpt")["global_step"] == 2
 
 
+@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+def test_a_signal_while_the_packages_are_imported_leaves_at_once(number, sinusoids, tmp_path):
+    (tmp_path / "yaml.py").write_text(f"import os\nos.kill(os.getpid(), {number})\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "metalit", "fit", "--config", str(sinusoids)],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (CODES[number], "", "")
+
+
 def test_the_handlers_of_before_are_put_back(arguments):
     before = {number: signal.getsignal(number) for number in CODES}
     leave("fit", arguments, "step 1")
