@@ -30,6 +30,7 @@ class StopSignals:
 
     Attributes:
         received: The first signal, None before it.
+        held: Whether a loop runs that looks at it.
         received_sigterm: False, so that Lightning's loops do not act beside us.
     """
 
@@ -48,7 +49,7 @@ class StopSignals:
         self._codes = {**CODES, **more}
         self._leave = leave
         self._interrupted = False
-        self._held = False
+        self.held = False
         self._before: dict[signal.Signals, Any] = {}
 
     def listen(self) -> None:
@@ -62,7 +63,7 @@ class StopSignals:
 
     def ignore(self) -> None:
         """Put back the handlers of before."""
-        self._held = False
+        self.held = False
         for number, handler in self._before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self._before = {}
@@ -71,7 +72,7 @@ class StopSignals:
         """Set the handlers, and leave it to the loop that begins now to look at the flag."""
         self.received, self._interrupted = None, False
         self.listen()
-        self._held = True
+        self.held = True
         self._begin()
 
     def teardown(self) -> None:
@@ -85,7 +86,7 @@ class StopSignals:
         if again:
             self._abandon()
             os._exit(CODES[signal.SIGINT])
-        if not self._held:
+        if not self.held:
             self._leave(self._codes[self.received])
         what = "once more to leave at once" if number == signal.SIGINT else "please wait"
         # not through a logger or sys.stderr, which may be in the middle of writing

@@ -94,7 +94,7 @@ class LastCheckpoint(Checkpoint):
         requeue_signal = slurm.requeue_signal if slurm is not None else None
         self._signals = StopSignals(
             partial(finish_epoch, trainer),
-            partial(_kill_children, trainer),
+            partial(_signal_children, trainer, signal.SIGKILL),
             {requeue_signal: 0} if requeue_signal is not None else {},
         )
         trainer._signal_connector = self._signals  # type: ignore[assignment] # has the same methods
@@ -150,7 +150,7 @@ class LastCheckpoint(Checkpoint):
         self._leave_if_asked(trainer)
 
     def on_predict_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        """Leave if it was asked for; each process for itself, since they need not have as many."""
+        """Leave if it was asked for, without a vote: processes need not have as many batches."""
         if self._signals.received:
             self._leave(trainer, self._signals.received, save=False)
 
@@ -163,6 +163,14 @@ class LastCheckpoint(Checkpoint):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Complain if what was learned last is not on the disk."""
         self._complain(trainer)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Let the other processes leave, too, where they have not agreed upon it."""
+        agreed = self._signals.held and not trainer.predicting
+        if isinstance(exception, SystemExit) and not agreed:
+            _signal_children(trainer, signal.SIGUSR1)  # of the signals the one with a code of 0
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -209,10 +217,7 @@ class LastCheckpoint(Checkpoint):
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def _leave(self, trainer: Trainer, number: signal.Signals, save: bool) -> None:
-        """Save, say so and exit; the processes that Lightning started exit with 0.
-
-        Lightning kills the first process where another one has ended with any other code.
-        """
+        """Save, say so and exit; the processes that Lightning started exit with 0, as it needs."""
         fits = trainer.state.fn == "fit" and not trainer.sanity_checking
         if fits and save:
             self._save(trainer)
@@ -258,8 +263,11 @@ def _slurm(trainer: Trainer) -> SLURMEnvironment | None:
     return environment if isinstance(environment, SLURMEnvironment) else None
 
 
-def _kill_children(trainer: Trainer) -> None:
-    """Kill the other processes of a run that Lightning started."""
+def _signal_children(trainer: Trainer, number: signal.Signals) -> None:
+    """Send a signal to the other processes of a run, where this one has started them.
+
+    Lightning kills this one some time after another one has ended with any code but 0.
+    """
     launcher = trainer.strategy.launcher
     if isinstance(launcher, _SubprocessScriptLauncher):
-        launcher.kill(signal.SIGKILL)
+        launcher.kill(number)

@@ -34,6 +34,34 @@ def test_both_processes_save_and_leave_with_the_code_of_the_signal_of_one(run, t
     assert sorted(steps, key=int)[-2:] == [str(checkpoint["global_step"])] * 2
 
 
+WAIT = """
+import time
+from pathlib import Path
+
+from lightning.pytorch.callbacks import Callback
+
+
+class Wait(Callback):
+    def setup(self, trainer, model, stage):
+        with Path("record.txt").open("a") as record:
+            record.write(f"rank {trainer.global_rank} waits\\n")
+        for _ in range(600):
+            time.sleep(0.1)
+"""
+
+
+def test_a_signal_before_the_loop_ends_both_processes(tmp_path):
+    (tmp_path / "waiting.py").write_text(WAIT)
+    process = measure_signals.start(tmp_path, *TWO, "--trainer.callbacks+=waiting.Wait")
+    for rank in range(2):
+        measure_signals.wait_for(tmp_path, f"rank {rank} waits", process)
+    os.kill(process.pid, signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    assert "Error" not in said
+    assert not measure_signals.is_alive(process.pid)
+
+
 @pytest.mark.slow
 def test_a_second_interrupt_of_the_first_process_ends_both_at_once(run):
     os.kill(run.pid, signal.SIGINT)
