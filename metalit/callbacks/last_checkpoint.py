@@ -1,5 +1,6 @@
 """The checkpoint that a run goes on from, whatever ended it."""
 
+import inspect
 import logging
 import signal
 import time
@@ -14,7 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor, distributed
 
-from ..checkpoints import SafeCheckpointIO, sweep
+from ..checkpoints import GivenSettings, SafeCheckpointIO, sweep
 from ..checkpoints.progress import (
     PROGRESS,
     count_validation,
@@ -28,6 +29,9 @@ from ..runs import short
 from ..signals import CODES, StopSignals, requeue
 
 log = logging.getLogger(__name__)
+
+STOPPED = "metalit_stopped"
+"""Under this name a checkpoint holds `_arguments`, if by then a callback has stopped the run."""
 
 
 class LastCheckpoint(Checkpoint):
@@ -75,6 +79,7 @@ class LastCheckpoint(Checkpoint):
         self.every_minutes = every_minutes
         self._signals = StopSignals()
         self._progress: dict[str, dict[str, Tensor]] | None = None
+        self._stopped: list[Any] | None = None
         self._saved_at = time.monotonic()
         self._saved_step = 0
 
@@ -93,7 +98,7 @@ class LastCheckpoint(Checkpoint):
         slurm = _slurm(trainer)
         requeue_signal = slurm.requeue_signal if slurm is not None else None
         self._signals = StopSignals(
-            partial(finish_epoch, trainer),
+            partial(self._begin, trainer),
             partial(_signal_children, trainer, signal.SIGKILL),
             {requeue_signal: 0} if requeue_signal is not None else {},
         )
@@ -178,15 +183,29 @@ class LastCheckpoint(Checkpoint):
         """Let every checkpoint, of whatever callback, say exactly where the run stands."""
         if trainer.state.fn != "fit":
             return
-        if validation_follows(trainer):
+        follows = validation_follows(trainer)
+        if follows:
             repeat_validation(checkpoint["loops"]["fit_loop"])
         checkpoint[PROGRESS] = progress_of(trainer, pl_module)
+        # Lightning forgets it, and does a step or an epoch before the callbacks say so again
+        checkpoint[STOPPED] = _arguments(trainer) if trainer.should_stop and not follows else None
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keep until the run begins what cannot be restored before."""
         self._progress = checkpoint.get(PROGRESS)
+        self._stopped = checkpoint.get(STOPPED)
+
+    def _begin(self, trainer: Trainer) -> None:
+        """Prepare the loops, which have been restored by now."""
+        finish_epoch(trainer)
+        stopped, self._stopped = self._stopped, None
+        if trainer.state.fn != "fit" or stopped is None:
+            return
+        trainer.should_stop |= trainer.strategy.broadcast(stopped == _arguments(trainer))
+        if trainer.should_stop and trainer.fit_loop._can_stop_early and trainer.is_global_zero:
+            log.info("Nothing is left to do: a callback had stopped the run, and is as it was.")
 
     def _is_due(self, trainer: Trainer) -> bool:
         step = trainer.global_step
@@ -256,6 +275,18 @@ def _ends_within_epoch(trainer: Trainer) -> bool:
     loop = trainer.fit_loop.epoch_loop
     stops = trainer.should_stop and trainer.fit_loop._can_stop_early
     return not loop.batch_progress.is_last_batch and (stops or loop._is_training_done)
+
+
+def _arguments(trainer: Trainer) -> list[Any]:
+    """Return the callbacks that may stop a run, with their arguments that are JSON primitives."""
+    found = []
+    for callback in trainer.callbacks:  # type: ignore[attr-defined] # set where mypy is blind
+        if not isinstance(callback, Checkpoint | GivenSettings):
+            names = inspect.signature(type(callback)).parameters
+            values = {n: vars(callback).get(n, vars(callback).get(f"_{n}")) for n in names}
+            simple = {n: v for n, v in values.items() if type(v) in (bool, int, float, str)}
+            found.append([type(callback).__name__, simple])
+    return sorted(found, key=str)
 
 
 def _slurm(trainer: Trainer) -> SLURMEnvironment | None:

@@ -26,6 +26,7 @@ from metalit.metrics import MeanSquaredError
 from metalit.networks import MLP
 from metalit.tasks import SinusoidTasks
 
+STOPPING = "--trainer.callbacks=stopping."
 LAST = "runs/version_0/checkpoints/last.ckpt"
 
 
@@ -250,15 +251,18 @@ def contents(folder):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "more"),
     [
-        ["--trainer.max_steps=4", "--trainer.val_check_interval=2"],
-        ["--trainer.max_time=00:01:00:00", "--trainer.callbacks=stopping.Deplete"],
+        (["--trainer.max_steps=4", "--trainer.val_check_interval=2"], "--trainer.max_steps=5"),
+        (
+            ["--trainer.max_time=01:00:00:00", STOPPING + "Deplete"],
+            "--trainer.max_time=99:00:00:00",
+        ),
     ],
     ids=["max_steps", "max_time"],
 )
 def test_a_run_that_ends_in_mid_epoch_keeps_its_last_validation(
-    options, sinusoids, tmp_path, stopping
+    options, more, sinusoids, tmp_path, stopping
 ):
     arguments = ["fit", "--config", str(sinusoids), "--ckpt_path", "auto", *options]
     main(arguments)
@@ -266,6 +270,40 @@ def test_a_run_that_ends_in_mid_epoch_keeps_its_last_validation(
     assert steps(tmp_path) == [4, 4]  # before and after validation
     assert main(arguments).trainer.global_step == 4
     assert contents(tmp_path) == ended
+    assert main([*arguments, more]).trainer.global_step > 4
+
+
+EARLY = "--trainer.callbacks={class_path: EarlyStopping, init_args: {monitor: val/loss, mode: max, "
+EARLY += "min_delta: 1e9, patience: 2}}"  # two validations after the first
+
+
+@pytest.mark.parametrize(("interval", "end"), [("1.0", 18), ("2", 6), ("4", 16)])
+def test_a_run_that_a_callback_has_stopped_goes_on_when_callbacks_have_changed(
+    interval, end, sinusoids, tmp_path, capsys
+):
+    arguments = ["fit", "--config", str(sinusoids), "--trainer.max_epochs=9", "--ckpt_path=auto"]
+    arguments += [f"--trainer.val_check_interval={interval}"]
+    assert main([*arguments, EARLY]).trainer.global_step == end
+    ended = contents(tmp_path)
+    for _ in range(2):
+        capsys.readouterr()
+        assert main([*arguments, EARLY]).trainer.global_step == end
+        assert "Nothing is left to do: a callback had stopped the run" in capsys.readouterr().out
+        assert contents(tmp_path) == ended
+    patient = EARLY.replace("patience: 2", "patience: 3")
+    assert main([*arguments, patient]).trainer.global_step > end
+    with pytest.warns(UserWarning, match="Please add the following callbacks"):
+        cli = main([*arguments, "--trainer.callbacks=[]"])
+    assert cli.trainer.global_step == 9 * 6
+
+
+def test_a_run_that_was_asked_to_stop_before_a_signal_stops_after_it(sinusoids, tmp_path, stopping):
+    arguments = ["fit", "--config", str(sinusoids), f"{STOPPING}StopOnce"]
+    arguments += ["--trainer.min_epochs=2", "--trainer.max_epochs=4", "--ckpt_path=auto"]
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert steps(tmp_path) == [5]
+    assert main(arguments).trainer.global_step == 12
 
 
 @pytest.fixture
@@ -297,6 +335,14 @@ class Deplete(Callback):
             timer._offset = 1e6  # seconds
 
 
+class StopOnce(Callback):
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == 3:
+            trainer.should_stop = True
+        if trainer.global_step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 class Stop(Callback):
     def on_train_batch_end(self, trainer, *_):
         trainer.should_stop = True
@@ -304,4 +350,4 @@ class Stop(Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 """
 STOP_OPTIONS = ["--trainer.min_epochs=3", "--trainer.max_epochs=4"]
-STOP_OPTIONS += ["--trainer.callbacks=stopping.Stop"]
+STOP_OPTIONS += [f"{STOPPING}Stop"]
