@@ -18,6 +18,7 @@ from lightning.pytorch.cli import (
     SaveConfigCallback,
 )
 from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -329,6 +330,12 @@ class MetalitCLI(LightningCLI):
         model = self._primitives(self.config)["model"]
         described = {"_class_path": model["class_path"], **model.get("init_args", {})}
         self.model.save_hyperparameters(described, logger=False)
+        launcher = self.trainer.strategy.launcher
+        if isinstance(launcher, _MultiProcessingLauncher):
+            raise ValueError(
+                f"trainer.strategy starts its processes by {launcher._start_method}, and signals "
+                "and errors would not pass between them and the first one: take ddp."
+            )
         if isinstance(self.datamodule, EpisodeDataModule):
             self.datamodule.data_may_change = self._get(self.config_init, "allow_changes")
             if self.subcommand == "predict":

@@ -16,6 +16,10 @@ CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 0}
 """The exit code after each signal: 128 and its number, but 0 after a request to save and leave."""
 
 
+def _nothing() -> None:
+    """Do nothing; unlike a lambda, it can be pickled for processes that Lightning spawns."""
+
+
 class StopSignals:
     """Turns signals into a flag while a loop runs that looks at it, else into an exit at once.
 
@@ -38,8 +42,8 @@ class StopSignals:
 
     def __init__(
         self,
-        begin: Callable[[], None] = lambda: None,
-        abandon: Callable[[], None] = lambda: None,
+        begin: Callable[[], None] = _nothing,
+        abandon: Callable[[], None] = _nothing,
         more: Mapping[signal.Signals, int] = MappingProxyType({}),
         leave: Callable[[int], object] = sys.exit,
     ) -> None:

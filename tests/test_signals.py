@@ -142,6 +142,17 @@ def test_a_signal_while_the_packages_are_imported_leaves_at_once(number, sinusoi
     assert (done.returncode, done.stdout, done.stderr) == (CODES[number], "", "")
 
 
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_processes_that_no_signal_would_reach_are_refused(method, sinusoids, tmp_path, last_line):
+    options = ["--trainer.devices=2", f"--trainer.strategy=ddp_{method}"]
+    said = last_line(["fit", "--config", str(sinusoids), *options])
+    assert said.endswith(
+        f"trainer.strategy starts its processes by {method}, and signals and errors would not pass "
+        "between them and the first one: take ddp."
+    )
+    assert not list((tmp_path / "runs").iterdir())
+
+
 def test_the_handlers_of_before_are_put_back(arguments):
     before = {number: signal.getsignal(number) for number in CODES}
     leave("fit", arguments, "step 1")

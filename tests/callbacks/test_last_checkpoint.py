@@ -1,4 +1,5 @@
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -40,6 +41,10 @@ def steps(folder):
 def test_an_interval_that_is_not_positive_is_refused(name):
     with pytest.raises(ValueError, match=f"{name}=0 should be positive, or null for none"):
         LastCheckpoint(**{name: 0})
+
+
+def test_it_can_be_pickled_for_processes_that_are_spawned():
+    assert pickle.loads(pickle.dumps(LastCheckpoint("here"))).dirpath == "here"
 
 
 def test_by_default_it_is_saved_at_the_end_of_every_epoch(sinusoids, tmp_path):
