@@ -200,7 +200,8 @@ class MetalitCLI(LightningCLI):
             # without weights and optimizer, which would stay in memory as long as the run
             kept = {"callbacks": {"RunConfig": self._run_state()}}
             self.checkpoint = {"global_step": self.checkpoint.get("global_step", 0), **kept}
-            if command != "fit":  # which saves nothing: other settings of the checkpoints are none
+            # others save nothing, and of a run of `fit` all that differs was listed
+            if command != "fit" or self._run_state():
                 warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
         elif command != "fit":
             log.warning("No --ckpt_path was given: the model keeps its initial weights.")

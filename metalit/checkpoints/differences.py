@@ -8,6 +8,8 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from .best import restore_best
+
 Changes = dict[str, tuple[Any, Any]]
 """Values before and now, by their dotted names."""
 
@@ -150,6 +152,7 @@ class GivenSettings(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Look at the arguments of all callbacks, whose states are restored after this."""
+        restore_best(trainer, checkpoint["callbacks"])
         for callback in trainer.callbacks:  # type: ignore[attr-defined] # set where mypy is blind
             names = self.arguments.get(type(callback).__name__, set())
             given = {name: value for name, value in vars(callback).items() if name in names}
