@@ -163,7 +163,7 @@ class LastCheckpoint(Checkpoint):
         if trainer.state.fn != "fit":
             return
         if validation_follows(trainer):
-            repeat_validation(checkpoint["loops"]["fit_loop"])
+            repeat_validation(trainer, checkpoint)
         checkpoint[PROGRESS] = progress_of(trainer, pl_module)
 
     def on_load_checkpoint(
