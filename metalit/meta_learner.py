@@ -234,6 +234,12 @@ class MetaLearner(LightningModule):
         if self.lr_scheduler is None:
             return optimizer
         scheduler = self.lr_scheduler(optimizer)
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            raise ValueError(
+                f"model.lr_scheduler is {type(scheduler).__name__}, which waits for a score, but "
+                "schedules advance after every outer step: take one of torch.optim.lr_scheduler "
+                "that needs none, such as StepLR or CosineAnnealingLR."
+            )
         schedule: LRSchedulerConfigType = {"scheduler": scheduler, "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
