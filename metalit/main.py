@@ -40,10 +40,12 @@ from .checkpoints import (
     SafeCheckpointIO,
     changed_arguments,
     differences,
+    log_changes,
     open_checkpoint,
     refuse_changes,
     refuse_foreign_code,
     refuse_schedule_changes,
+    refuse_weights_alone,
     run_differences,
     set_aside,
 )
@@ -196,6 +198,8 @@ class MetalitCLI(LightningCLI):
             file, self.checkpoint = open_checkpoint(file)
             config.ckpt_path = str(file)
             config.weights_only = True  # nothing in a checkpoint is ever executed
+            if command == "fit":
+                refuse_weights_alone(self.checkpoint, file)
             self._compare(config)
             # without weights and optimizer, which would stay in memory as long as the run
             kept = {"callbacks": {"RunConfig": self._run_state()}}
@@ -236,8 +240,7 @@ class MetalitCLI(LightningCLI):
             changes = differences("model", before["model"], now["model"])
             if command == "fit":
                 log.warning("The checkpoint is of no run of `fit`: its model alone is compared.")
-        for name, (then, value) in changes.items():
-            log.warning("%s is %s in the checkpoint and %s now.", name, then, value)
+        log_changes(changes)
         if command != "fit":
             return
         refuse_changes(changes, config.allow_changes)
@@ -314,6 +317,7 @@ class MetalitCLI(LightningCLI):
         model = self._primitives(self.config)["model"]
         described = {"_class_path": model["class_path"], **model.get("init_args", {})}
         self.model.save_hyperparameters(described, logger=False)
+        self.model.model_may_change = True  # as far as `_compare` has not refused it by now
         if isinstance(self.datamodule, EpisodeDataModule):
             self.datamodule.data_may_change = self._get(self.config_init, "allow_changes")
             if self.subcommand == "predict":
