@@ -19,7 +19,7 @@ from .checkpoints import load_checkpoint, refuse_another_model, refuse_foreign_c
 from .checkpoints.differences import refuse_weights_alone
 from .episodes import Episode, Samples, each
 from .guards import ADVICE, StepGuard, check_finite
-from .hyperparameters import UndescribableError, build_arguments, describe
+from .hyperparameters import UndescribableError, build_arguments, describe, outline
 from .learners import Learner
 from .metrics import EpisodeMetric, MeanConfidence
 
@@ -260,15 +260,15 @@ class MetaLearner(LightningModule):
         check_finite(self, optimizers, "and is not saved")
         checkpoint["guard"] = self._guard.state_dict(self)
         class_path = f"{type(self).__module__}.{type(self).__qualname__}"
-        described = self.description()
-        checkpoint["description"] = described  # the same whoever wrote the hyper-parameters
-        checkpoint["hyper_parameters"] = {"_class_path": class_path, **described, **self.hparams}
+        checkpoint["outline"] = outline(self)  # hyper-parameters may be in others' words
+        parts = self.description()
+        checkpoint["hyper_parameters"] = {"_class_path": class_path, **parts, **self.hparams}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to go on with another model; go on counting skipped steps and tasks left out."""
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             refuse_weights_alone(checkpoint, self._trainer.ckpt_path)
-            now, settings = self.description(), lambda: self.optimizer(self.parameters()).defaults
+            now, settings = outline(self), lambda: self.optimizer(self.parameters()).defaults
             refuse_another_model(checkpoint, now, self.model_may_change, settings)
         self._guard.load_state_dict(checkpoint.get("guard", {}), self)
 

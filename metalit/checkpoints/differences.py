@@ -128,27 +128,26 @@ def refuse_another_model(
     allowed: bool,
     settings: Callable[[], dict[str, Any]],
 ) -> None:
-    """Raise if a model is not the one of a checkpoint; what either cannot describe may be any.
+    """Raise if a model is not the one of a checkpoint; parts that cannot be described may be any.
 
     What differs is logged, unless it is allowed. Settings of the optimizer may differ, and win over
     those that its state brings along.
 
     Args:
-        checkpoint: The checkpoint, with the "description" that its model had.
-        now: Description of the model that goes on.
+        checkpoint: The checkpoint, with the "outline" of its model.
+        now: Outline of the model that goes on.
         allowed: Whether the model may be another, as far as its state fits.
         settings: Returns the settings of the optimizer that goes on.
 
     Raises:
         ValueError: If the model is another, and may not be, or can be no other.
     """
-    saved = checkpoint.get("description", {})
-    both = saved.keys() & now.keys()
-    changes = differences("model", *({name: each[name] for name in both} for each in (saved, now)))
+    saved = checkpoint.get("outline", now)  # none of what others, and earlier versions, have saved
+    changes = differences("model", saved, now)
     if not allowed:
         log_changes(changes)
     refuse_changes(changes, allowed, "set model_may_change of the model")
-    if saved.get("lr_scheduler") or now.get("lr_scheduler"):
+    if any(each["init_args"].get("lr_scheduler") for each in (saved, now)):
         refuse_schedule_changes(changes)
     names = {n.rpartition(".")[2] for n in changes if n.startswith("model.optimizer.")}
     given = settings() if names else {}

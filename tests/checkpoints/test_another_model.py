@@ -117,10 +117,14 @@ def test_a_learning_rate_that_a_schedule_sets_stays(tmp_path):
         fit(*changed, tmp_path, ckpt_path=tmp_path / "last.ckpt")
 
 
-def test_what_cannot_be_described_is_not_compared(tmp_path):
-    fit(*parts(nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1))), tmp_path, 1)
-    other = parts(nn.Sequential(nn.Linear(1, 4), nn.ReLU(), nn.Linear(4, 1)))
-    fit(*other, tmp_path, ckpt_path=tmp_path / "last.ckpt")
+def test_what_cannot_be_described_is_not_compared_and_all_else_is(tmp_path):
+    def network(between):
+        return nn.Sequential(nn.Linear(1, 4), between, nn.Linear(4, 1))
+
+    fit(*parts(network(nn.Tanh())), tmp_path, 1)
+    with pytest.raises(ValueError, match=r"model\.learner\.inner_loop\.steps would"):
+        fit(*parts(network(nn.ReLU()), steps=2), tmp_path, ckpt_path=tmp_path / "last.ckpt")
+    fit(*parts(network(nn.ReLU())), tmp_path, ckpt_path=tmp_path / "last.ckpt")
 
 
 def test_weights_alone_are_refused_in_python(tmp_path):
