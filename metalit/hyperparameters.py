@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -55,6 +56,23 @@ def describe(value: object) -> Description:
             "init_args": describe(value.get_params(deep=False)),
         }
     return {"class_path": _path(type(value)), "init_args": describe_arguments(value)}
+
+
+def outline(value: object) -> Description:
+    """Write an object as `describe` does, but for those parts of modules that cannot be said."""
+    try:
+        return describe(value)
+    except UndescribableError:
+        if not isinstance(value, nn.Module):
+            raise
+    said: dict[str, Description] = {"init_args": {}}
+    with suppress(UndescribableError):
+        said["class_path"] = _path(type(value))
+    for name in _parameters(type(value)):
+        if hasattr(value, name):
+            with suppress(UndescribableError):
+                said["init_args"][name] = outline(getattr(value, name))
+    return said
 
 
 def describe_arguments(value: object) -> dict[str, Description]:

@@ -41,10 +41,12 @@ from .checkpoints import (
     SafeCheckpointIO,
     changed_arguments,
     differences,
+    log_changes,
     open_checkpoint,
     refuse_changes,
     refuse_foreign_code,
     refuse_schedule_changes,
+    refuse_weights_alone,
     run_differences,
     set_aside,
 )
@@ -202,11 +204,14 @@ class MetalitCLI(LightningCLI):
             file, self.checkpoint = open_checkpoint(file)
             config.ckpt_path = str(file)
             config.weights_only = True  # nothing in a checkpoint is ever executed
+            if command == "fit":
+                refuse_weights_alone(self.checkpoint, file)
             self._compare(config)
             # without weights and optimizer, which would stay in memory as long as the run
             kept = {"callbacks": {"RunConfig": self._run_state()}}
             self.checkpoint = {"global_step": self.checkpoint.get("global_step", 0), **kept}
-            if command != "fit":  # which saves nothing: other settings of the checkpoints are none
+            # others save nothing, and of a run of `fit` all that differs was listed
+            if command != "fit" or self._run_state():
                 warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
         elif command == "fit" and asked:
             root = short(Path(config.trainer.default_root_dir))
@@ -244,8 +249,7 @@ class MetalitCLI(LightningCLI):
             changes = differences("model", before["model"], now["model"])
             if command == "fit":
                 log.warning("The checkpoint is of no run of `fit`: its model alone is compared.")
-        for name, (then, value) in changes.items():
-            log.warning("%s is %s in the checkpoint and %s now.", name, then, value)
+        log_changes(changes)
         if command != "fit":
             return
         refuse_changes(changes, config.allow_changes)
@@ -336,6 +340,7 @@ class MetalitCLI(LightningCLI):
                 f"trainer.strategy starts its processes by {launcher._start_method}, and signals "
                 "and errors would not pass between them and the first one: take ddp."
             )
+        self.model.model_may_change = True  # as far as `_compare` has not refused it by now
         if isinstance(self.datamodule, EpisodeDataModule):
             self.datamodule.data_may_change = self._get(self.config_init, "allow_changes")
             if self.subcommand == "predict":

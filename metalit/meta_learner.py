@@ -9,15 +9,17 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.strategies import FSDPStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, distributed, nn
 from torch.linalg import LinAlgError  # type: ignore[attr-defined] # which is documented
 
 from .batching import Mode, TaskMap
-from .checkpoints import load_checkpoint, refuse_foreign_code
+from .checkpoints import load_checkpoint, refuse_another_model, refuse_foreign_code
+from .checkpoints.differences import refuse_weights_alone
 from .episodes import Episode, Samples, each
 from .guards import ADVICE, StepGuard, check_finite
-from .hyperparameters import UndescribableError, build_arguments, describe
+from .hyperparameters import UndescribableError, build_arguments, describe, outline
 from .learners import Learner
 from .metrics import EpisodeMetric, MeanConfidence
 
@@ -58,6 +60,10 @@ class MetaLearner(LightningModule):
         max_skipped_steps: Steps without a finite meta-gradient, for which 10 good steps each make
             up, before the run ends: more where the gradients of good runs overflow now and then.
 
+    Attributes:
+        model_may_change: Whether a resumed run may go on with another model than that of its
+            checkpoint, which is refused else.
+
     Example:
         >>> from metalit.inner_loops import GradientDescent
         >>> from metalit.learners import MAML
@@ -92,6 +98,7 @@ class MetaLearner(LightningModule):
         self.chunk = chunk
         self.compiled = compiled
         self.max_skipped_steps = max_skipped_steps
+        self.model_may_change = False
         self._tasks = TaskMap(tasks, chunk, compiled)
         self._guard = StepGuard(max_skipped_steps)
         worst: Literal["lowest", "highest"] = "lowest" if metric.higher_is_better else "highest"
@@ -234,6 +241,12 @@ class MetaLearner(LightningModule):
         if self.lr_scheduler is None:
             return optimizer
         scheduler = self.lr_scheduler(optimizer)
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            raise ValueError(
+                f"model.lr_scheduler is {type(scheduler).__name__}, which waits for a score, but "
+                "schedules advance after every outer step: take one of torch.optim.lr_scheduler "
+                "that needs none, such as StepLR or CosineAnnealingLR."
+            )
         schedule: LRSchedulerConfigType = {"scheduler": scheduler, "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
@@ -247,14 +260,16 @@ class MetaLearner(LightningModule):
         check_finite(self, optimizers, "and is not saved")
         checkpoint["guard"] = self._guard.state_dict(self)
         class_path = f"{type(self).__module__}.{type(self).__qualname__}"
-        checkpoint["hyper_parameters"] = {
-            "_class_path": class_path,
-            **self.description(),
-            **self.hparams,
-        }
+        checkpoint["outline"] = outline(self)  # hyper-parameters may be in others' words
+        parts = self.description()
+        checkpoint["hyper_parameters"] = {"_class_path": class_path, **parts, **self.hparams}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting skipped steps and tasks left out."""
+        """Refuse to go on with another model; go on counting skipped steps and tasks left out."""
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            refuse_weights_alone(checkpoint, self._trainer.ckpt_path)
+            now, settings = outline(self), lambda: self.optimizer(self.parameters()).defaults
+            refuse_another_model(checkpoint, now, self.model_may_change, settings)
         self._guard.load_state_dict(checkpoint.get("guard", {}), self)
 
     def description(self) -> dict[str, Any]:

@@ -114,6 +114,10 @@ CASES = {
         f"--model.lr_scheduler {STEPS}",
         "model.lr_scheduler lacks step_size: give StepLR",
     ),
+    "a schedule that waits for a score": (
+        "--model.lr_scheduler torch.optim.lr_scheduler.ReduceLROnPlateau",
+        "model.lr_scheduler is ReduceLROnPlateau, which waits for a score",
+    ),
     "schedule of zero": (
         f"--model.lr_scheduler {{class_path: {STEPS}, init_args: {{step_size: 0}}}}",
         "model.lr_scheduler: ",

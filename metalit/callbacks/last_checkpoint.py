@@ -185,7 +185,7 @@ class LastCheckpoint(Checkpoint):
             return
         follows = validation_follows(trainer)
         if follows:
-            repeat_validation(checkpoint["loops"]["fit_loop"])
+            repeat_validation(trainer, checkpoint)
         checkpoint[PROGRESS] = progress_of(trainer, pl_module)
         # Lightning forgets it, and does a step or an epoch before the callbacks say so again
         checkpoint[STOPPED] = _arguments(trainer) if trainer.should_stop and not follows else None

@@ -1,12 +1,17 @@
 """What the command line changes about the configuration that a checkpoint was made with."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from math import isnan
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+
+from .best import restore_best
+
+log = logging.getLogger(__name__)
 
 Changes = dict[str, tuple[Any, Any]]
 """Values before and now, by their dotted names."""
@@ -47,7 +52,8 @@ def differences(name: str, saved: Any, given: Any) -> Changes:
     found = {}
     for key in sorted({*saved, *given}):
         inner = name if key == "init_args" else f"{name}.{key}".lstrip(".")
-        found.update(differences(inner, saved.get(key), given.get(key)))
+        absent: Any = {} if key == "init_args" else None
+        found.update(differences(inner, saved.get(key, absent), given.get(key, absent)))
     return found
 
 
@@ -68,12 +74,21 @@ def run_differences(saved: dict[str, Any], given: dict[str, Any]) -> Changes:
     return differences("", *both)
 
 
-def refuse_changes(changes: Changes, allowed: bool) -> None:
+def log_changes(changes: Changes) -> None:
+    """Say in one line each what differs."""
+    for name, (then, value) in changes.items():
+        log.warning("%s is %s in the checkpoint and %s now.", name, then, value)
+
+
+def refuse_changes(
+    changes: Changes, allowed: bool, allow: str = "give --allow_changes true"
+) -> None:
     """Raise if what differs is what a resumed run learns, or from what, or cannot change.
 
     Args:
         changes: All that differs.
         allowed: Whether the user has asked for another model or other episodes.
+        allow: How to ask for that.
 
     Raises:
         ValueError: If the model, the episodes, the class of the optimizer, or a learning rate that
@@ -93,7 +108,7 @@ def refuse_changes(changes: Changes, allowed: bool) -> None:
     if refused and not allowed:
         raise ValueError(
             f"{', '.join(refused)} would change the model or the episodes of the run that goes on: "
-            "leave it as it was, start a new run, or give --allow_changes true."
+            f"leave it as it was, start a new run, or {allow}."
         )
 
 
@@ -104,6 +119,49 @@ def refuse_schedule_changes(changes: Changes) -> None:
         raise ValueError(
             f"{', '.join(changed)} cannot change in a resumed run, whose learning rates "
             "follow the schedule of its checkpoint: keep it, or start a new run."
+        )
+
+
+def refuse_another_model(
+    checkpoint: dict[str, Any],
+    now: dict[str, Any],
+    allowed: bool,
+    settings: Callable[[], dict[str, Any]],
+) -> None:
+    """Raise if a model is not the one of a checkpoint; parts that cannot be described may be any.
+
+    What differs is logged, unless it is allowed. Settings of the optimizer may differ, and win over
+    those that its state brings along.
+
+    Args:
+        checkpoint: The checkpoint, with the "outline" of its model.
+        now: Outline of the model that goes on.
+        allowed: Whether the model may be another, as far as its state fits.
+        settings: Returns the settings of the optimizer that goes on.
+
+    Raises:
+        ValueError: If the model is another, and may not be, or can be no other.
+    """
+    saved = checkpoint.get("outline", now)  # none of what others, and earlier versions, have saved
+    changes = differences("model", saved, now)
+    if not allowed:
+        log_changes(changes)
+    refuse_changes(changes, allowed, "set model_may_change of the model")
+    if any(each["init_args"].get("lr_scheduler") for each in (saved, now)):
+        refuse_schedule_changes(changes)
+    names = {n.rpartition(".")[2] for n in changes if n.startswith("model.optimizer.")}
+    given = settings() if names else {}
+    for state in checkpoint["optimizer_states"]:
+        for group in state["param_groups"]:
+            group.update({name: given[name] for name in names & given.keys()})
+
+
+def refuse_weights_alone(checkpoint: dict[str, Any], file: Any) -> None:
+    """Raise if training cannot go on from a checkpoint, which has weights and no optimizer."""
+    if "optimizer_states" not in checkpoint:
+        raise ValueError(
+            f"{file} was saved with save_weights_only, and training goes on from a checkpoint that "
+            "has the state of the optimizer, too: give last, or another file."
         )
 
 
@@ -150,6 +208,7 @@ class GivenSettings(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Look at the arguments of all callbacks, whose states are restored after this."""
+        restore_best(trainer, checkpoint["callbacks"])
         for callback in trainer.callbacks:  # type: ignore[attr-defined] # set where mypy is blind
             names = self.arguments.get(type(callback).__name__, set())
             given = {name: value for name, value in vars(callback).items() if name in names}

@@ -8,6 +8,7 @@ import re
 import struct
 import zipfile
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -166,6 +167,17 @@ def set_aside(taken: Path) -> None:
     damaged = taken.with_name(f"{stem}{taken.suffix}")
     if damaged != taken and damaged.is_file():
         damaged.replace(taken.with_name(f"{stem}.damaged{taken.suffix}"))
+
+
+def keep_aside(file: Path) -> Path:
+    """Keep a file that another one is about to replace, under a numbered name; return that."""
+    names = (file.with_suffix(f".{number}{file.suffix}") for number in count(1))
+    kept = next(name for name in names if not name.exists())
+    try:
+        os.link(file, kept)
+    except OSError:  # a file system without hard links
+        file.replace(kept)
+    return kept
 
 
 def sweep(folder: Path) -> None:

@@ -2,12 +2,23 @@
 
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import (
+    BaseFinetuning,
+    Callback,
+    GradientAccumulationScheduler,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 from lightning.pytorch.loops.loop import _Loop
 from torch import Tensor
 
 PROGRESS = "metalit_progress"
 """Under this name a checkpoint holds what `progress_of` returns."""
+
+SET_EPOCHS_UP = (GradientAccumulationScheduler, StochasticWeightAveraging)
+"""Callbacks that set the trainer up for an epoch at its start, and keep no state of that."""
 
 
 def validation_follows(trainer: Trainer) -> bool:
@@ -22,16 +33,18 @@ def validation_follows(trainer: Trainer) -> bool:
     return in_batch_end and fetcher is not None and loop._should_check_val_fx(fetcher)
 
 
-def repeat_validation(loops: dict[str, Any]) -> None:
-    """Let the loops' state say that validation was begun, so that a resumed run begins it anew.
+def repeat_validation(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+    """Let a checkpoint say that validation was begun, so that a resumed run begins it anew.
 
     Lightning takes a run saved at the end of a step for one that has been validated, too, and one
     saved during validation for one whose first batches need not be repeated; their scores,
     though, are in no checkpoint.
 
     Args:
-        loops: State of the fit loop, which is changed.
+        trainer: Trainer of the run that is saved.
+        checkpoint: What it saves, which is changed.
     """
+    loops = checkpoint["loops"]["fit_loop"]
     progress = loops["epoch_loop.batch_progress"]
     for count in (progress["total"], progress["current"]):
         count["completed"] = count["processed"]
@@ -42,6 +55,10 @@ def repeat_validation(loops: dict[str, Any]) -> None:
         "current": none,
         "is_last_batch": False,
     }
+    if trainer.validating and _has(trainer, WeightAveraging):
+        # the model has the averaged weights during validation, and the callback those of the model
+        averaged, current = checkpoint["current_model_state"], checkpoint["state_dict"]
+        checkpoint.update(state_dict=averaged, current_model_state=current)
 
 
 def count_validation(trainer: Trainer) -> None:
@@ -67,17 +84,21 @@ def progress_of(trainer: Trainer, model: LightningModule) -> dict[str, dict[str,
 
     Returns:
         "gradients" of the meta-batches since the last step of the optimizer, with several
-        processes their means over all; and "metrics", the newest logged values, which schedules
-        and checkpoints look at, even if they are of an earlier epoch.
+        processes their means over all; "metrics", the newest logged values, which schedules and
+        checkpoints look at, even if they are of an earlier epoch; and "trainable", which
+        parameters require gradients, where a callback decides that epoch by epoch.
     """
-    gradients = {}
+    gradients, trainable = {}, {}
     if trainer.accumulate_grad_batches > 1 and trainer.fit_loop._should_accumulate():
         gradients = {
             name: trainer.strategy.reduce(parameter.grad.clone(), reduce_op="mean")
             for name, parameter in model.named_parameters()
             if parameter.grad is not None
         }
-    return {"gradients": gradients, "metrics": dict(trainer.callback_metrics)}
+    if _has(trainer, BaseFinetuning):
+        trainable = {n: torch.tensor(p.requires_grad) for n, p in model.named_parameters()}
+    metrics = dict(trainer.callback_metrics)
+    return {"gradients": gradients, "metrics": metrics, "trainable": trainable}
 
 
 def restore_progress(
@@ -85,6 +106,26 @@ def restore_progress(
 ) -> None:
     """Restore what `progress_of` returned, at the start of training."""
     trainer.callback_metrics.update(progress["metrics"])
+    trainable = progress.get("trainable", {}) if _has(trainer, BaseFinetuning) else {}
     for name, parameter in model.named_parameters():
+        if name in trainable:
+            parameter.requires_grad_(bool(trainable[name]))
         if name in progress["gradients"]:
             parameter.grad = progress["gradients"][name].to(parameter)
+    if trainer.fit_loop.restarted_mid_epoch:
+        _set_epoch_up(trainer, model)
+
+
+def _set_epoch_up(trainer: Trainer, model: LightningModule) -> None:
+    """Repeat what Lightning does at the start of an epoch, and not where it goes on within one."""
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    rates = [group["lr"] for group in groups]
+    for callback in trainer.callbacks:  # type: ignore[attr-defined] # set where mypy is blind
+        if isinstance(callback, SET_EPOCHS_UP):
+            callback.on_train_epoch_start(trainer, model)
+    for group, rate in zip(groups, rates, strict=True):  # a schedule that is made sets its first
+        group["lr"] = rate
+
+
+def _has(trainer: Trainer, kind: type[Callback]) -> bool:
+    return any(isinstance(each, kind) for each in trainer.callbacks)  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ import os
 import signal
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
@@ -16,13 +17,18 @@ from torch import Tensor
 from torch._C import _remove_worker_pids
 from torch.utils.data import DataLoader, Dataset
 
+from ..checkpoints import differences, log_changes, refuse_changes
 from ..datasets.fingerprint import fingerprint
 from ..datasets.tensors import as_tensors
 from ..episodes import Episode
+from ..hyperparameters import UndescribableError, describe
 from ..signals import ignore_in_worker
 from ..tasks import TaskDistribution
 from .episode_dataset import EpisodeDataset, MetaBatch
 from .sampler import MetaBatchSampler
+
+ALLOW = "give --allow_changes true, which in Python is data_may_change"
+"""How to go on with other data or episodes."""
 
 
 class EpisodeDataModule(LightningDataModule):
@@ -50,8 +56,8 @@ class EpisodeDataModule(LightningDataModule):
         seed: Seed of all episodes.
 
     Attributes:
-        data_may_change: Whether a resumed run may go on with other data than those that its
-            checkpoint was made with, which is refused else.
+        data_may_change: Whether a resumed run may go on with other data or other episodes than
+            those that its checkpoint was made with, which is refused else.
 
     Raises:
         ValueError: If `seed` or `num_workers` is negative, the data hold NaN or infinity, or the
@@ -153,22 +159,40 @@ class EpisodeDataModule(LightningDataModule):
         return as_tensors(self.dataset(split))[0]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the fingerprints of the data, by split."""
-        return {"fingerprints": dict(self._fingerprints)}
+        """Return the fingerprints of the data, by split, and what the episodes depend on."""
+        return {"fingerprints": dict(self._fingerprints), "episodes": self._description()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to go on with other data than before.
+        """Refuse to go on with other data or episodes than before.
 
         Raises:
             ValueError: If they have changed, unless they may.
         """
+        if self.data_may_change or not self._is_training():
+            return
         saved = state_dict["fingerprints"]
         changed = [split for split, now in self._fingerprints.items() if saved.get(split) != now]
-        if changed and not self.data_may_change and self._is_training():
+        if changed:
             raise ValueError(
                 f"the {' and '.join(changed)} data are not those of the run so far (their SHA-256 "
-                "is another): restore them, start a new run, or give --allow_changes true."
+                f"is another): restore them, start a new run, or {ALLOW}."
             )
+        before, now = state_dict.get("episodes", {}), self._description()
+        both = before.keys() & now.keys()
+        changes = differences(
+            "data", *({name: each[name] for name in both} for each in (before, now))
+        )
+        log_changes(changes)
+        refuse_changes(changes, False, ALLOW)
+
+    def _description(self) -> dict[str, Any]:
+        """Return what training and validation episodes depend on, as far as it can be said."""
+        names = ("tasks", "val_tasks", "meta_batch_size", "episodes_per_epoch", "val_episodes")
+        described = {}
+        for name in (*names, "seed"):
+            with suppress(UndescribableError):
+                described[name] = describe(getattr(self, name))
+        return described
 
     def _is_training(self) -> bool:
         return self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING

@@ -6,7 +6,13 @@ from functools import partial
 import pytest
 import torch
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    BaseFinetuning,
+    EMAWeightAveraging,
+    GradientAccumulationScheduler,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+)
 from torch import nn
 
 from metalit import EpisodeDataModule, MetaLearner
@@ -33,6 +39,25 @@ SCHEDULES = {
         "val_check_interval": 3,
     },
     "the end in the middle of an epoch": {"max_steps": 14},
+}
+
+
+class Thaw(BaseFinetuning):
+    """Trains the first layer from the second epoch on."""
+
+    def freeze_before_training(self, model):
+        self.freeze(model.learner.network[0])
+
+    def finetune_function(self, model, epoch, optimizer):
+        if epoch == 1:
+            self.make_trainable(model.learner.network[0])
+
+
+CALLBACKS = {
+    "an accumulation of each epoch": lambda: GradientAccumulationScheduler({0: 2, 1: 3, 2: 1}),
+    "averaged weights": lambda: StochasticWeightAveraging(0.01, swa_epoch_start=1),
+    "a moving average of the weights": lambda: EMAWeightAveraging(decay=0.9),
+    "layers that thaw": Thaw,
 }
 
 
@@ -73,7 +98,7 @@ class Witness(Callback):
         self.see(trainer, "epoch ends")
 
 
-def train(folder, options, stop_at=None, ckpt_path=None):
+def train(folder, options, stop_at=None, ckpt_path=None, more=()):
     """Train for three epochs; return the events, and the weights or the exit code."""
     torch.manual_seed(0)
     maml = MAML(Net(), GradientDescent(0.01), nn.MSELoss())
@@ -92,7 +117,12 @@ def train(folder, options, stop_at=None, ckpt_path=None):
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[keep, witness, *([] if "limit_val_batches" in options else [best])],
+        callbacks=[
+            keep,
+            *(make() for make in more),
+            witness,
+            *([] if "limit_val_batches" in options else [best]),
+        ],
         plugins=[SafeCheckpointIO()],
         default_root_dir=folder,
     )
@@ -111,24 +141,25 @@ def kept_events(events):
     return done
 
 
-def stop_everywhere(options, folder, every):
+def stop_everywhere(options, folder, every, more=()):
     """Stop a run at every so-manieth event and at the first end of an epoch, and let it go on."""
-    whole, weights = train(folder / "whole", options)
+    whole, weights = train(folder / "whole", options, more=more)
     assert isinstance(weights, dict)
     assert len(whole) > 2 * BATCHES
     resumed = 0
     epoch_end = [event[0] for event in whole].index("epoch ends")
     for stop_at in sorted({*range(every - 1, len(whole), every), epoch_end}):
-        events, stopped = train(folder / str(stop_at), options, stop_at)
+        events, stopped = train(folder / str(stop_at), options, stop_at, more=more)
         assert events == whole[: len(events)]
         if stopped != 143:
             assert stop_at == len(whole) - 1  # asked after the last time that anyone looks
             continue
         file = folder / str(stop_at) / "last.ckpt"
-        rest, after = train(folder / str(stop_at), options, ckpt_path=file)
+        rest, after = train(folder / str(stop_at), options, ckpt_path=file, more=more)
         when = f"stopped after {events[-1]}"
         assert kept_events(events) + rest == whole, when
-        for key, value in weights.items():
+        # averages reach the model when training ends, and one that had ended does not train
+        for key, value in weights.items() if rest or not more else ():
             assert value is None or torch.equal(value, after[key]), when
         resumed += 1
     return resumed
@@ -145,6 +176,20 @@ def test_a_run_stopped_goes_on_as_if_it_had_not_been(name, tmp_path):
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_run_stopped_at_any_event_goes_on_as_if_it_had_not_been(name, tmp_path):
     assert stop_everywhere(SCHEDULES[name], tmp_path, every=1) > 2 * BATCHES
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory", "ignore:SWA is currently")
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_a_callback_that_sets_epochs_up_goes_on_within_one(name, tmp_path):
+    assert stop_everywhere({}, tmp_path, every=7, more=[CALLBACKS[name]]) > 2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Checkpoint directory", "ignore:SWA is currently")
+@pytest.mark.parametrize("options", [{}, {"val_check_interval": 3}, {"max_steps": 14}])
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_a_callback_that_sets_epochs_up_goes_on_from_any_event(name, options, tmp_path):
+    assert stop_everywhere(options, tmp_path, every=1, more=[CALLBACKS[name]]) > BATCHES
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory")
