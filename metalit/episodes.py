@@ -53,6 +53,11 @@ def each(episodes: Episode, function: Callable[[Tensor], Tensor]) -> Episode:
     return Episode(*(Samples(*map(function, part)) for part in episodes))
 
 
+def normal_tensors(episodes: Episode) -> Episode:
+    """Copy what was made in inference mode, of which no gradient can be taken."""
+    return each(episodes, lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
+
+
 def first(episodes: Episode) -> Episode:
     """Return the first episode of a meta-batch."""
     return each(episodes, itemgetter(0))

@@ -15,9 +15,13 @@ from torch import Tensor, distributed, nn
 from torch.linalg import LinAlgError  # type: ignore[attr-defined] # which is documented
 
 from .batching import Mode, TaskMap
-from .checkpoints import load_checkpoint, refuse_another_model, refuse_foreign_code
-from .checkpoints.differences import refuse_weights_alone
-from .episodes import Episode, Samples, each
+from .checkpoints import (
+    load_checkpoint,
+    refuse_another_model,
+    refuse_foreign_code,
+    refuse_weights_alone,
+)
+from .episodes import Episode, Samples, normal_tensors
 from .guards import ADVICE, StepGuard, check_finite
 from .hyperparameters import UndescribableError, build_arguments, describe, outline
 from .learners import Learner
@@ -392,8 +396,3 @@ class _Answers(NamedTuple):
     loss: Tensor
     losses: Tensor
     kept: Tensor
-
-
-def normal_tensors(episodes: Episode) -> Episode:
-    """Copy what was made in inference mode, of which no gradient can be taken."""
-    return each(episodes, lambda tensor: tensor.clone() if tensor.is_inference() else tensor)

@@ -7,13 +7,12 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .checkpoints import predecessor
+from .checkpoints import free_name, predecessor
 from .run_lock import LOCK
 
 log = logging.getLogger(__name__)
@@ -158,12 +157,6 @@ def cut_metrics(file: Path, step: int, count: int | None = None) -> None:
         shutil.copy2(file, free_name(file))
     if len(kept) < len(rows) or torn:
         write_rows(file, names, kept)
-
-
-def free_name(file: Path) -> Path:
-    """Return the first of `name.1.csv`, `name.2.csv`, … that does not exist."""
-    names = (file.with_suffix(f".{number}{file.suffix}") for number in count(1))
-    return next(name for name in names if not name.exists())
 
 
 def save_config(file: Path, text: str) -> None:

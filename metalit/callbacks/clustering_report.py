@@ -12,10 +12,10 @@ from lightning.pytorch.callbacks import Callback
 from sklearn.cluster import KMeans
 from torchmetrics import CatMetric
 
-from ..episodes import Episode, Samples
+from ..episodes import Episode, Samples, normal_tensors
 from ..inner_loops import InnerLoop
 from ..learners import AmortizedClusterer, Learner, SklearnClusterer
-from ..meta_learner import MetaLearner, normal_tensors
+from ..meta_learner import MetaLearner
 from ..metrics import AdjustedRand, reliability
 from ..scikit import as_table, match_labels
 from ._clusterings import Picture, count_steps, draw_pictures, draw_reliability, flatten

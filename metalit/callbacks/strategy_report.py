@@ -11,9 +11,9 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from ..combinations.replacement import COMBINATION
-from ..episodes import Episode, Samples
+from ..episodes import Episode, Samples, normal_tensors
 from ..learners import SupervisedMetaLearner
-from ..meta_learner import MetaLearner, normal_tensors
+from ..meta_learner import MetaLearner
 from ..metrics import EpisodeMetric, MeanConfidence
 from ._report import write_report
 

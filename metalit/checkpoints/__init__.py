@@ -13,6 +13,7 @@ from .differences import (
 )
 from .files import (
     DamagedCheckpointError,
+    free_name,
     load_checkpoint,
     open_checkpoint,
     predecessor,
@@ -28,6 +29,7 @@ __all__ = [
     "SafeCheckpointIO",
     "changed_arguments",
     "differences",
+    "free_name",
     "load_checkpoint",
     "log_changes",
     "open_checkpoint",

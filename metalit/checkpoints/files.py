@@ -169,10 +169,15 @@ def set_aside(taken: Path) -> None:
         damaged.replace(taken.with_name(f"{stem}.damaged{taken.suffix}"))
 
 
+def free_name(file: Path) -> Path:
+    """Return the first of `name.1.ckpt`, `name.2.ckpt`, … that does not exist."""
+    names = (file.with_suffix(f".{number}{file.suffix}") for number in count(1))
+    return next(name for name in names if not name.exists())
+
+
 def keep_aside(file: Path) -> Path:
     """Keep a file that another one is about to replace, under a numbered name; return that."""
-    names = (file.with_suffix(f".{number}{file.suffix}") for number in count(1))
-    kept = next(name for name in names if not name.exists())
+    kept = free_name(file)
     try:
         os.link(file, kept)
     except OSError:  # a file system without hard links
