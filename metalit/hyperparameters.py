@@ -7,6 +7,7 @@ from copy import deepcopy
 from functools import partial
 from typing import Any
 
+import numpy as np
 from jsonargparse import ArgumentError, ArgumentParser
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
@@ -29,8 +30,13 @@ def describe(value: object) -> Description:
         UndescribableError: If an object does not keep an argument under its name, takes any number
             of them (as `nn.Sequential` does), or is a lambda or a tensor.
     """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):  # an object of a subclass could not be read from a checkpoint
+            return kind(value)
+    if value is None:
+        return None
     if isinstance(value, list | tuple):
         return [describe(item) for item in value]
     if isinstance(value, nn.ModuleDict):
@@ -59,12 +65,20 @@ def describe(value: object) -> Description:
 
 
 def outline(value: object) -> Description:
-    """Write an object as `describe` does, but for those parts of modules that cannot be said."""
-    try:
-        return describe(value)
-    except UndescribableError:
-        if not isinstance(value, nn.Module):
-            raise
+    """Write an object as `describe` does, for a comparison with another start of the same program.
+
+    Parts of modules that cannot be said are left out; optimizers and schedules have their defaults,
+    too.
+    """
+    if isinstance(value, partial | type):
+        return _with_defaults(value if isinstance(value, partial) else partial(value))
+    parts = vars(value).values() if isinstance(value, nn.Module) else ()
+    if not any(isinstance(part, partial | type) for part in parts):
+        try:
+            return describe(value)
+        except UndescribableError:
+            if not isinstance(value, nn.Module):
+                raise
     said: dict[str, Description] = {"init_args": {}}
     with suppress(UndescribableError):
         said["class_path"] = _path(type(value))
@@ -73,6 +87,17 @@ def outline(value: object) -> Description:
             with suppress(UndescribableError):
                 said["init_args"][name] = outline(getattr(value, name))
     return said
+
+
+def _with_defaults(factory: partial[Any]) -> Description:
+    described = describe(factory)
+    arguments = described.setdefault("init_args", {})
+    target: Any = factory.args[-1] if factory.args else factory.func
+    for name, parameter in _parameters(target).items():
+        if parameter.default is not parameter.empty and name not in arguments:
+            with suppress(UndescribableError):
+                arguments[name] = describe(parameter.default)
+    return described
 
 
 def describe_arguments(value: object) -> dict[str, Description]:

@@ -62,6 +62,7 @@ from .runs import (
     cut_metrics,
     find_checkpoint,
     new_run,
+    newest_run,
     run_of,
     save_config,
     short,
@@ -133,7 +134,7 @@ class MetalitCLI(LightningCLI):
 
     def __init__(self, args: ArgsType = None) -> None:
         self.checkpoint: dict[str, Any] = {}
-        self.going_on = False
+        self.going_on = self.anew = False
         self.optimizer_settings: dict[str, Any] = {}
         self.changed_arguments: dict[str, set[str]] = {}
         strict = {"exit_on_error": False, "allow_abbrev": False}
@@ -214,8 +215,11 @@ class MetalitCLI(LightningCLI):
             if command != "fit" or self._run_state():
                 warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
         elif command == "fit" and asked:
-            root = short(Path(config.trainer.default_root_dir))
-            log.info("There is nothing to go on with in %s: a new run begins.", root)
+            root = Path(config.trainer.default_root_dir)
+            newest = newest_run(root)
+            if newest is not None and _is_first_process():
+                RunLock(newest).release()  # it may be about to save its first checkpoint
+            log.info("There is nothing to go on with in %s: a new run begins.", short(root))
         elif command != "fit":
             log.warning("No --ckpt_path was given: the model keeps its initial weights.")
         if self.config[command].model is None:
@@ -252,6 +256,7 @@ class MetalitCLI(LightningCLI):
         log_changes(changes)
         if command != "fit":
             return
+        self.anew = bool(changes) or not self.going_on
         refuse_changes(changes, config.allow_changes)
         if any(each["model"]["init_args"].get("lr_scheduler") for each in (before, now)):
             refuse_schedule_changes(changes)
@@ -326,7 +331,8 @@ class MetalitCLI(LightningCLI):
             trainer.strategy.checkpoint_io = SafeCheckpointIO()
         if self.checkpoint and self.subcommand == "fit":
             callbacks = trainer.callbacks  # type: ignore[attr-defined] # set where mypy is blind
-            callbacks.insert(0, GivenSettings(self.optimizer_settings, self.changed_arguments))
+            given = self.optimizer_settings, self.changed_arguments, self.anew
+            callbacks.insert(0, GivenSettings(*given))
         return trainer
 
     def after_instantiate_classes(self) -> None:

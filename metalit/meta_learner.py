@@ -1,6 +1,7 @@
 """The outer loop: a LightningModule that meta-trains any learner."""
 
 import inspect
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, cast
 
@@ -103,6 +104,7 @@ class MetaLearner(LightningModule):
         self.compiled = compiled
         self.max_skipped_steps = max_skipped_steps
         self.model_may_change = False
+        self._outline: Any = None  # as the user made it: training may change what was an argument
         self._tasks = TaskMap(tasks, chunk, compiled)
         self._guard = StepGuard(max_skipped_steps)
         worst: Literal["lowest", "highest"] = "lowest" if metric.higher_is_better else "highest"
@@ -235,7 +237,8 @@ class MetaLearner(LightningModule):
         self._log_score("test")
 
     def setup(self, stage: str) -> None:
-        """Refuse a strategy that cannot differentiate twice."""
+        """Refuse a strategy that cannot differentiate twice, and keep what the model is."""
+        self._outline = outline(self)
         if isinstance(self.trainer.strategy, FSDPStrategy):
             raise ValueError("strategy fsdp cannot differentiate through an inner loop: use ddp.")
 
@@ -248,8 +251,7 @@ class MetaLearner(LightningModule):
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             raise ValueError(
                 f"model.lr_scheduler is {type(scheduler).__name__}, which waits for a score, but "
-                "schedules advance after every outer step: take one of torch.optim.lr_scheduler "
-                "that needs none, such as StepLR or CosineAnnealingLR."
+                "schedules advance after every outer step: take another, such as CosineAnnealingLR."
             )
         schedule: LRSchedulerConfigType = {"scheduler": scheduler, "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
@@ -263,17 +265,16 @@ class MetaLearner(LightningModule):
         optimizers = [] if self._trainer is None else self._trainer.optimizers
         check_finite(self, optimizers, "and is not saved")
         checkpoint["guard"] = self._guard.state_dict(self)
-        class_path = f"{type(self).__module__}.{type(self).__qualname__}"
-        checkpoint["outline"] = outline(self)  # hyper-parameters may be in others' words
-        parts = self.description()
-        checkpoint["hyper_parameters"] = {"_class_path": class_path, **parts, **self.hparams}
+        path = f"{type(self).__module__}.{type(self).__qualname__}"
+        checkpoint["outline"] = self._outline or outline(self)
+        checkpoint["hyper_parameters"] = {"_class_path": path, **self.description(), **self.hparams}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to go on with another model; go on counting skipped steps and tasks left out."""
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             refuse_weights_alone(checkpoint, self._trainer.ckpt_path)
-            now, settings = outline(self), lambda: self.optimizer(self.parameters()).defaults
-            refuse_another_model(checkpoint, now, self.model_may_change, settings)
+            now, optimizer = self._outline or outline(self), self.optimizer(self.parameters())
+            refuse_another_model(checkpoint, now, self.model_may_change, optimizer)
         self._guard.load_state_dict(checkpoint.get("guard", {}), self)
 
     def description(self) -> dict[str, Any]:
@@ -284,10 +285,8 @@ class MetaLearner(LightningModule):
         """
         described = {}
         for name in inspect.signature(type(self)).parameters:
-            try:
+            with suppress(UndescribableError, AttributeError):
                 described[name] = describe(getattr(self, name))
-            except UndescribableError:
-                continue
         return described
 
     # narrower than Lightning's: a path, and no other file or flag

@@ -36,9 +36,10 @@ class RunLock:
         except OSError:
             self._file = None
         if self._file is not None:
-            self._file.truncate(0)
-            self._file.write(f"process {os.getpid()} on {platform.node()}")
-            self._file.flush()
+            with suppress(OSError):  # on a full disk: it is for others to read, and no more
+                self._file.truncate(0)
+                name = f"process {os.getpid()} on {platform.node()}"
+                os.write(self._file.fileno(), name.encode())
 
     def release(self) -> None:
         """Let others train there."""

@@ -5,7 +5,7 @@ import io
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def find_checkpoint(root: Path, checkpoint: str) -> Path | None:
             )
         return Path(checkpoint)
     name = "best" if checkpoint == "best" else "last"
-    for run in sorted(filter(_is_of_fit, root.glob("version_*")), key=_number, reverse=True):
+    for run in _runs(root):
         file = run / CHECKPOINTS / f"{name}.ckpt"
         for found in (file, predecessor(file)):
             if found.is_file():
@@ -185,6 +185,16 @@ def short(path: Path) -> str:
     """Return a path relative to the working directory, where it lies within."""
     inside = path.absolute().is_relative_to(Path.cwd())
     return str(path.absolute().relative_to(Path.cwd()) if inside else path)
+
+
+def newest_run(root: Path) -> Path | None:
+    """Return the folder of the newest run of `fit`, if there is one."""
+    return next(_runs(root), None)
+
+
+def _runs(root: Path) -> Iterator[Path]:
+    """Return the folders of runs of `fit`, the newest first."""
+    return filter(_is_of_fit, sorted(root.glob("version_*"), key=_number, reverse=True))
 
 
 def _is_of_fit(run: Path) -> bool:

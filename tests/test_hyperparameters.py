@@ -1,8 +1,10 @@
 import json
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning import Trainer
@@ -18,6 +20,10 @@ from metalit.learners import MAML
 from metalit.metrics import Accuracy, MeanSquaredError
 from metalit.networks import MLP
 from metalit.tasks import BlobTasks, ClusterTasks, SinusoidTasks
+
+
+class Word(StrEnum):
+    A = "a"
 
 
 class Forgetful(nn.Module):
@@ -75,6 +81,23 @@ UNDESCRIBABLE = [
 def test_values_are_written_as_in_a_config(value: Any, wanted: Any) -> None:
     assert describe(value) == wanted
     assert json.loads(json.dumps(describe(value))) == wanted
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        (np.float64(0.5), 0.5),
+        (np.float32(0.5), 0.5),
+        (np.int64(2), 2),
+        (np.bool_(True), True),
+        (np.str_("a"), "a"),
+        (Word.A, "a"),
+    ],
+)
+def test_values_of_other_libraries_are_plain_ones(value: Any, wanted: Any) -> None:
+    found = describe([value])[0]
+    assert found == wanted
+    assert type(found) is type(wanted)
 
 
 def test_an_estimator_is_described_by_its_parameters() -> None:

@@ -91,6 +91,35 @@ def test_a_file_that_its_owner_removes_meanwhile_is_made_anew(tmp_path, monkeypa
     assert not (tmp_path / ".lock").exists()
 
 
+def test_a_run_on_a_full_disk_is_held_all_the_same(tmp_path, monkeypatch):
+    def write(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run_lock.os, "write", write)
+    lock = RunLock(tmp_path)
+    monkeypatch.undo()
+    found = subprocess.run(
+        [sys.executable, "-c", OWNER.partition("worker")[0], str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "is being trained by another process" in found.stderr
+    lock.release()
+
+
+def test_a_run_that_has_saved_nothing_yet_is_not_begun_twice(sinusoids, tmp_path):
+    (tmp_path / "runs/version_3").mkdir(parents=True)
+    arguments = ["fit", "--config", str(sinusoids), "--ckpt_path", "auto"]
+    with (
+        owner(tmp_path / "runs/version_3"),
+        pytest.raises(ValueError, match=r"version_3' is being trained by process"),
+    ):
+        main(arguments)
+    main(arguments)
+    assert (tmp_path / "runs/version_4/checkpoints/last.ckpt").exists()
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
 def test_where_there_are_no_locks_a_run_goes_on(tmp_path, monkeypatch, number):
     def lockf(file, how):

@@ -18,6 +18,7 @@ from torch import Tensor, distributed
 from ..checkpoints import GivenSettings, SafeCheckpointIO, sweep
 from ..checkpoints.progress import (
     PROGRESS,
+    STOPPED,
     count_validation,
     finish_epoch,
     progress_of,
@@ -29,9 +30,6 @@ from ..runs import short
 from ..signals import CODES, StopSignals, requeue
 
 log = logging.getLogger(__name__)
-
-STOPPED = "metalit_stopped"
-"""Under this name a checkpoint holds `_arguments`, if by then a callback has stopped the run."""
 
 
 class LastCheckpoint(Checkpoint):
@@ -80,6 +78,7 @@ class LastCheckpoint(Checkpoint):
         self._signals = StopSignals()
         self._progress: dict[str, dict[str, Tensor]] | None = None
         self._stopped: list[Any] | None = None
+        self._arguments: list[Any] = []
         self._saved_at = time.monotonic()
         self._saved_step = 0
 
@@ -95,6 +94,7 @@ class LastCheckpoint(Checkpoint):
         trainer.callbacks = [*(c for c in callbacks if c is not self), self]  # type: ignore[attr-defined]
         folder = trainer.strategy.broadcast(str(Path(trainer.default_root_dir) / "checkpoints"))
         self.dirpath = self.dirpath or folder
+        self._arguments = _arguments(trainer)  # now: training may change what was an argument
         slurm = _slurm(trainer)
         requeue_signal = slurm.requeue_signal if slurm is not None else None
         self._signals = StopSignals(
@@ -188,7 +188,7 @@ class LastCheckpoint(Checkpoint):
             repeat_validation(trainer, checkpoint)
         checkpoint[PROGRESS] = progress_of(trainer, pl_module)
         # Lightning forgets it, and does a step or an epoch before the callbacks say so again
-        checkpoint[STOPPED] = _arguments(trainer) if trainer.should_stop and not follows else None
+        checkpoint[STOPPED] = self._arguments if trainer.should_stop and not follows else None
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -203,7 +203,7 @@ class LastCheckpoint(Checkpoint):
         stopped, self._stopped = self._stopped, None
         if trainer.state.fn != "fit" or stopped is None:
             return
-        trainer.should_stop |= trainer.strategy.broadcast(stopped == _arguments(trainer))
+        trainer.should_stop |= trainer.strategy.broadcast(stopped == self._arguments)
         if trainer.should_stop and trainer.fit_loop._can_stop_early and trainer.is_global_zero:
             log.info("Nothing is left to do: a callback had stopped the run, and is as it was.")
 

@@ -34,7 +34,8 @@ def restore_best(trainer: Trainer, states: dict[str, Any]) -> None:
             if len(same) == 1:  # of several, nobody knows which is meant
                 free -= {same[0]}
                 states[key] = states.pop(same[0])
-        if key in states and states[key]["dirpath"] != callback.dirpath:
+        # a state of another class may hold anything
+        if key in states and states[key].get("dirpath", callback.dirpath) != callback.dirpath:
             moved = _moved(states.pop(key), str(callback.dirpath))
             if trainer.strategy.broadcast(Path(moved["best_model_path"] or ".").exists()):
                 states[key] = moved

@@ -1,15 +1,17 @@
 """What the command line changes about the configuration that a checkpoint was made with."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from math import isnan
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from torch.optim import Optimizer
 
 from .best import restore_best
+from .progress import STOPPED
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +128,7 @@ def refuse_another_model(
     checkpoint: dict[str, Any],
     now: dict[str, Any],
     allowed: bool,
-    settings: Callable[[], dict[str, Any]],
+    optimizer: Optimizer,
 ) -> None:
     """Raise if a model is not the one of a checkpoint; parts that cannot be described may be any.
 
@@ -137,23 +139,32 @@ def refuse_another_model(
         checkpoint: The checkpoint, with the "outline" of its model.
         now: Outline of the model that goes on.
         allowed: Whether the model may be another, as far as its state fits.
-        settings: Returns the settings of the optimizer that goes on.
+        optimizer: One like that which goes on.
 
     Raises:
         ValueError: If the model is another, and may not be, or can be no other.
     """
     saved = checkpoint.get("outline", now)  # none of what others, and earlier versions, have saved
     changes = differences("model", saved, now)
+    changes = {name: both for name, both in changes.items() if not _is_of_script(*both)}
     if not allowed:
         log_changes(changes)
     refuse_changes(changes, allowed, "set model_may_change of the model")
-    if any(each["init_args"].get("lr_scheduler") for each in (saved, now)):
+    if not allowed and any(each["init_args"].get("lr_scheduler") for each in (saved, now)):
         refuse_schedule_changes(changes)
     names = {n.rpartition(".")[2] for n in changes if n.startswith("model.optimizer.")}
-    given = settings() if names else {}
+    given = optimizer.defaults
     for state in checkpoint["optimizer_states"]:
         for group in state["param_groups"]:
             group.update({name: given[name] for name in names & given.keys()})
+
+
+def _is_of_script(saved: Any, given: Any) -> bool:
+    """Return whether two paths may be of one class: of a script, which was run or is imported."""
+    paths = [value for value in (saved, given) if isinstance(value, str)]
+    return len({path.rpartition(".")[2] for path in paths}) == 1 and any(
+        path.startswith("__main__.") for path in paths
+    )
 
 
 def refuse_weights_alone(checkpoint: dict[str, Any], file: Any) -> None:
@@ -197,9 +208,13 @@ class GivenSettings(Callback):
     Args:
         optimizer: Settings of the optimizer that have changed.
         arguments: Names of the arguments that have changed, by class path of the callback.
+        anew: Whether to train on where a callback had stopped the run, since anything has changed.
     """
 
-    def __init__(self, optimizer: dict[str, Any], arguments: dict[str, set[str]]) -> None:
+    def __init__(
+        self, optimizer: dict[str, Any], arguments: dict[str, set[str]], anew: bool
+    ) -> None:
+        self.anew = anew
         self.optimizer = optimizer
         self.arguments = {path.rpartition(".")[2]: names for path, names in arguments.items()}
         self._given: list[tuple[Callback, dict[str, Any]]] = []
@@ -209,6 +224,8 @@ class GivenSettings(Callback):
     ) -> None:
         """Look at the arguments of all callbacks, whose states are restored after this."""
         restore_best(trainer, checkpoint["callbacks"])
+        if self.anew:
+            checkpoint.pop(STOPPED, None)
         for callback in trainer.callbacks:  # type: ignore[attr-defined] # set where mypy is blind
             names = self.arguments.get(type(callback).__name__, set())
             given = {name: value for name, value in vars(callback).items() if name in names}

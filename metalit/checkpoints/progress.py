@@ -17,6 +17,9 @@ from torch import Tensor
 PROGRESS = "metalit_progress"
 """Under this name a checkpoint holds what `progress_of` returns."""
 
+STOPPED = "metalit_stopped"
+"""Under this name it holds which callbacks there are, if one of them has stopped the run."""
+
 SET_EPOCHS_UP = (GradientAccumulationScheduler, StochasticWeightAveraging)
 """Callbacks that set the trainer up for an epoch at its start, and keep no state of that."""
 

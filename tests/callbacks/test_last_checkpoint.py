@@ -295,9 +295,20 @@ def test_a_run_that_a_callback_has_stopped_goes_on_when_callbacks_have_changed(
         assert main([*arguments, EARLY]).trainer.global_step == end
         assert "Nothing is left to do: a callback had stopped the run" in capsys.readouterr().out
         assert contents(tmp_path) == ended
+    rate = main([*arguments, EARLY, "--model.optimizer.lr=0.5"])
+    assert rate.trainer.global_step > end
+    end = rate.trainer.global_step
+    assert main([*arguments, EARLY, "--model.optimizer.lr=0.5"]).trainer.global_step == end
     patient = EARLY.replace("patience: 2", "patience: 3")
     assert main([*arguments, patient]).trainer.global_step > end
     assert main([*arguments, "--trainer.callbacks=[]"]).trainer.global_step == 9 * 6
+
+
+def test_a_callback_may_change_what_was_its_argument(sinusoids, tmp_path, stopping):
+    arguments = ["fit", "--config", str(sinusoids), f"{STOPPING}Patient"]
+    arguments += ["--trainer.max_epochs=4", "--ckpt_path=auto"]
+    for _ in range(3):
+        assert main(arguments).trainer.global_step == 6
 
 
 def test_a_run_that_was_asked_to_stop_before_a_signal_stops_after_it(sinusoids, tmp_path, stopping):
@@ -336,6 +347,15 @@ class Deplete(Callback):
         if trainer.global_step == 3:
             timer = next(c for c in trainer.callbacks if isinstance(c, Timer))
             timer._offset = 1e6  # seconds
+
+
+class Patient(Callback):
+    def __init__(self, patience=1):
+        self.patience = patience
+
+    def on_train_epoch_end(self, trainer, *_):
+        self.patience -= 1
+        trainer.should_stop |= self.patience <= 0
 
 
 class StopOnce(Callback):

@@ -5,14 +5,14 @@ from functools import partial
 
 import pytest
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.optim.lr_scheduler import StepLR
 
 from metalit import EpisodeDataModule, MetaLearner
 from metalit.callbacks import LastCheckpoint
-from metalit.checkpoints import SafeCheckpointIO
+from metalit.checkpoints import SafeCheckpointIO, refuse_another_model
 from metalit.inner_loops import GradientDescent
 from metalit.learners import MAML
 from metalit.main import main
@@ -58,6 +58,55 @@ def checkpoint(tmp_path_factory):
 def test_an_unchanged_model_goes_on(checkpoint, tmp_path):
     trainer = fit(*parts(), tmp_path, ckpt_path=checkpoint)
     assert trainer.global_step == 4
+
+
+@pytest.mark.parametrize("optimizer", [partial(ADAM, betas=(0.9, 0.999)), ADAM])
+@pytest.mark.parametrize("schedule", [partial(SCHEDULE, gamma=0.1), SCHEDULE])
+def test_defaults_may_be_spelt_out_or_not(optimizer, schedule, tmp_path, caplog):
+    fit(*parts(schedule=SCHEDULE), tmp_path, 1)
+    with caplog.at_level(logging.WARNING, "metalit"):
+        fit(*parts(optimizer=optimizer, schedule=schedule), tmp_path, 2, tmp_path / "last.ckpt")
+    assert [r.getMessage() for r in caplog.records if " in the checkpoint " in r.getMessage()] == []
+
+
+class Cooled(MLP):
+    """A network of which training changes what was an argument."""
+
+    def __init__(self, temperature=2.0):
+        super().__init__(1, 8, 1)
+        self.temperature = temperature
+
+
+class Cooling(Callback):
+    def on_train_batch_end(self, trainer, model, *args):
+        model.learner.network.temperature /= 2
+
+
+def test_what_training_changes_is_no_other_model(tmp_path):
+    for epochs, file in ((1, None), (2, tmp_path / "last.ckpt")):
+        callbacks = [Cooling(), LastCheckpoint(str(tmp_path))]
+        trainer = fit(*parts(Cooled()), tmp_path, epochs, file, callbacks)
+    assert trainer.global_step == 4
+    with pytest.raises(ValueError, match=r"model\.learner\.network\.temperature would change"):
+        fit(*parts(Cooled(3.0)), tmp_path, 3, tmp_path / "last.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [("__main__.Net", "mine.Net"), ("mine.Net", "__main__.Net"), ("mine.Net", "mine.Other")],
+)
+def test_a_class_of_a_script_is_the_same_where_it_is_imported(then, now):
+    before, after = (
+        {"class_path": "metalit.MetaLearner", "init_args": {"network": {"class_path": path}}}
+        for path in (then, now)
+    )
+    saved = {"outline": before, "optimizer_states": []}
+    optimizer = torch.optim.SGD([torch.ones(1)])
+    if "__main__" in then + now:
+        refuse_another_model(saved, after, False, optimizer)
+    else:
+        with pytest.raises(ValueError, match=r"model\.network would change the model"):
+            refuse_another_model(saved, after, False, optimizer)
 
 
 def test_another_inner_loop_is_refused_unless_it_may_be_another(checkpoint, tmp_path, caplog):

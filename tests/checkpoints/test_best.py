@@ -100,6 +100,13 @@ def test_paths_outside_of_the_folder_that_has_moved_stay_as_they_are(tmp_path):
     assert states[callback.state_key]["kth_best_model_path"] == paths[-1]
 
 
+def test_a_checkpoint_callback_of_ones_own_keeps_its_state(tmp_path):
+    callback = ModelCheckpoint(tmp_path)
+    states = {callback.state_key: {"mine": 1}}
+    restore_best(trainer_of(callback), states)
+    assert states == {callback.state_key: {"mine": 1}}
+
+
 def test_each_of_two_checkpoints_gets_the_state_of_its_own(tmp_path):
     kept, changed = (
         ModelCheckpoint(tmp_path, monitor="x", every_n_train_steps=every) for every in (2, 3)
