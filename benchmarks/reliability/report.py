@@ -4,8 +4,10 @@ import argparse
 import json
 import os
 import platform
+import re
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,7 +69,8 @@ class Measurement:
         }
         self.options.results.mkdir(parents=True, exist_ok=True)
         file = self.options.results / f"reliability_{self.name}.json"
-        file.write_text(json.dumps(record, indent=1) + "\n")
+        made = rf"{re.escape(tempfile.gettempdir())}/tmp\w+(/copy)?"  # by `tempfile`
+        file.write_text(re.sub(made, "FOLDER", json.dumps(record, indent=1)) + "\n")
         print(f"{broken} broken, {record['seconds']} s, {file}")
         return broken
 
