@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import logging
 import pkgutil
 from collections.abc import Callable
 
@@ -57,6 +58,14 @@ def command_line(monkeypatch):
     """Hide pytest's own arguments, which LightningCLI would warn of, and keep W&B quiet."""
     monkeypatch.setattr("sys.argv", ["metalit"])
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    # what another test, or a fixture of a module, has left of the log is not for this one
+    monkeypatch.setattr(logging.root.manager, "disable", logging.NOTSET)
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("metalit") and isinstance(logger, logging.Logger):
+            for key, value in (("handlers", []), ("propagate", True), ("disabled", False)):
+                monkeypatch.setattr(logger, key, value)
+            monkeypatch.setattr(logger, "level", logging.NOTSET)
+            logger.manager._clear_cache()
 
 
 @pytest.fixture

@@ -67,8 +67,10 @@ def make_run(folder: Path) -> Path:
 def quiet() -> Iterator[None]:
     """Write nothing to the terminal."""
     logging.disable()
-    with Path(os.devnull).open("w") as nothing, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with contextlib.redirect_stdout(nothing):
-            yield
-    logging.disable(logging.NOTSET)
+    try:
+        with Path(os.devnull).open("w") as nothing, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with contextlib.redirect_stdout(nothing):
+                yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -73,8 +73,8 @@ class SafeCheckpointIO(CheckpointIO):
             return
         self._thread = self._thread or ThreadPoolExecutor(1, "checkpoint")
         self._pending = file, self._thread.submit(publish, beside, file)
-        # what can never be read is to be known at once
-        if storage_options != {"wait": False} or not self._saved_once:
+        # what can never be read is to be known at once, and without a first file all would be lost
+        if storage_options != {"wait": False} or not (self._saved_once and file.exists()):
             self.wait()
             self._saved_once = True
 

@@ -212,10 +212,10 @@ def test_a_failure_beside_what_comes_next_is_known_when_the_next_one_is_saved(
     files.save_checkpoint(checkpoint(), tmp_path / "first.ckpt")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", refuse)
-        files.save_checkpoint(checkpoint(), tmp_path / "lost.ckpt", storage_options=BESIDE)
+        files.save_checkpoint(checkpoint(), tmp_path / "first.ckpt", storage_options=BESIDE)
         assert files._pending[1].exception(10)
     files.save_checkpoint(checkpoint(), tmp_path / "next.ckpt", storage_options=BESIDE)
-    assert list(files.failures) == [tmp_path / "lost.ckpt"]
+    assert list(files.failures) == [tmp_path / "first.ckpt"]
     files.wait()
 
 
@@ -244,19 +244,22 @@ def test_other_storage_options_are_refused(tmp_path):
 
 def test_a_checkpoint_is_there_when_saving_returns_unless_it_need_not_be(tmp_path, monkeypatch):
     files, let, replace = SafeCheckpointIO(), threading.Event(), Path.replace
-    files.save_checkpoint(checkpoint(), tmp_path / "first.ckpt", BESIDE)  # which is waited for
-    assert (tmp_path / "first.ckpt").is_file()
+    file = tmp_path / "last.ckpt"
+    for name in ("best.ckpt", "last.ckpt"):
+        # the first of a process is waited for, and one without which there would be none
+        files.save_checkpoint(checkpoint(0), tmp_path / name, BESIDE)
+        assert (tmp_path / name).is_file()
 
     def wait(self, target):
         assert let.wait(10)
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", wait)
-    files.save_checkpoint(checkpoint(), tmp_path / "second.ckpt", BESIDE)
-    assert not (tmp_path / "second.ckpt").is_file()
+    files.save_checkpoint(checkpoint(1), file, BESIDE)
+    assert load_checkpoint(file)["number"] == 0
     let.set()
     files.wait()
-    assert (tmp_path / "second.ckpt").is_file()
+    assert load_checkpoint(file)["number"] == 1
 
 
 def test_who_reads_removes_or_ends_waits_for_what_is_being_written(tmp_path, monkeypatch):
