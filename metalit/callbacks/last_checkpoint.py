@@ -91,7 +91,7 @@ class LastCheckpoint(Checkpoint):
         """Listen to signals."""
         # last of all, so that what it saves holds what the others did at the end of an epoch
         callbacks = trainer.callbacks  # type: ignore[attr-defined] # set where mypy is blind
-        trainer.callbacks = [*(c for c in callbacks if c is not self), self]  # type: ignore[attr-defined]
+        trainer.callbacks = [*(c for c in callbacks if c is not self), self]  # type: ignore[attr-defined] # as above
         folder = trainer.strategy.broadcast(str(Path(trainer.default_root_dir) / "checkpoints"))
         self.dirpath = self.dirpath or folder
         self._arguments = _arguments(trainer)  # now: training may change what was an argument

@@ -58,7 +58,7 @@ def repeat_validation(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
         "current": none,
         "is_last_batch": False,
     }
-    if trainer.validating and _has(trainer, WeightAveraging):
+    if trainer.validating and _callbacks(trainer, WeightAveraging):
         # the model has the averaged weights during validation, and the callback those of the model
         averaged, current = checkpoint["current_model_state"], checkpoint["state_dict"]
         checkpoint.update(state_dict=averaged, current_model_state=current)
@@ -98,7 +98,7 @@ def progress_of(trainer: Trainer, model: LightningModule) -> dict[str, dict[str,
             for name, parameter in model.named_parameters()
             if parameter.grad is not None
         }
-    if _has(trainer, BaseFinetuning):
+    if _callbacks(trainer, BaseFinetuning):
         trainable = {n: torch.tensor(p.requires_grad) for n, p in model.named_parameters()}
     metrics = dict(trainer.callback_metrics)
     return {"gradients": gradients, "metrics": metrics, "trainable": trainable}
@@ -109,7 +109,7 @@ def restore_progress(
 ) -> None:
     """Restore what `progress_of` returned, at the start of training."""
     trainer.callback_metrics.update(progress["metrics"])
-    trainable = progress.get("trainable", {}) if _has(trainer, BaseFinetuning) else {}
+    trainable = progress.get("trainable", {}) if _callbacks(trainer, BaseFinetuning) else {}
     for name, parameter in model.named_parameters():
         if name in trainable:
             parameter.requires_grad_(bool(trainable[name]))
@@ -123,12 +123,12 @@ def _set_epoch_up(trainer: Trainer, model: LightningModule) -> None:
     """Repeat what Lightning does at the start of an epoch, and not where it goes on within one."""
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
     rates = [group["lr"] for group in groups]
-    for callback in trainer.callbacks:  # type: ignore[attr-defined] # set where mypy is blind
-        if isinstance(callback, SET_EPOCHS_UP):
-            callback.on_train_epoch_start(trainer, model)
+    for callback in _callbacks(trainer, SET_EPOCHS_UP):
+        callback.on_train_epoch_start(trainer, model)
     for group, rate in zip(groups, rates, strict=True):  # a schedule that is made sets its first
         group["lr"] = rate
 
 
-def _has(trainer: Trainer, kind: type[Callback]) -> bool:
-    return any(isinstance(each, kind) for each in trainer.callbacks)  # type: ignore[attr-defined]
+def _callbacks(trainer: Trainer, kinds: type | tuple[type, ...]) -> list[Callback]:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined] # mypy is blind there
+    return [each for each in callbacks if isinstance(each, kinds)]
